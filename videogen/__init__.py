@@ -1,0 +1,38 @@
+"""Interchangeable parts for text-to-video generation; importing this loads neither torch nor hydra."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from videogen.denoiser import Condition
+from videogen.kinds import registry
+
+if TYPE_CHECKING:
+    from videogen.pipelines.text_to_video import TextToVideo
+
+__version__ = "0.1.0"
+__all__ = ["Condition", "build", "load", "names", "pipeline"]
+
+
+def names(kind: str, pattern: str = "*") -> list[str]:
+    """The names of all parts of a kind that match a shell pattern, e.g. `names("vae", "w*")`."""
+    return registry(kind).names(pattern)
+
+
+def build(kind: str, name: str, *wiring: Any, **knobs: Any) -> Any:
+    """One part alone, with random weights, e.g. `build("vae", "wavelet", latent_channels=8)`."""
+    return registry(kind).build(name, *wiring, **knobs)
+
+
+def pipeline(*overrides: str) -> TextToVideo:
+    """The pipeline that these overrides choose, the same as on the command line, e.g. `pipeline("model=shapes")`."""
+    from videogen.config import build_pipeline, compose
+
+    return build_pipeline(compose("generate", overrides))
+
+
+def load(folder: str) -> Any:
+    """The part that a checkpoint folder holds (`config.json` and `*.safetensors`), with its weights."""
+    from videogen.checkpoints import load_part
+
+    return load_part(folder)

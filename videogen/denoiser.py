@@ -1,0 +1,68 @@
+"""The denoiser contract: what every network that predicts from noisy latents takes and gives."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Protocol
+
+from videogen.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """All that a denoiser may be conditioned on; a field that a model would ignore is refused by that model.
+
+    Args:
+        text: text tokens (B, L, D_text).
+        text_mask: which text tokens are words and not padding (B, L), bool.
+        pooled: one vector for the whole text (B, D_pooled).
+        image: image tokens (B, L_image, D_image).
+        fps: frames a second (B,).
+        size: height and width in pixels (B, 2).
+        known: latents of frames that are given (B, C, T, H, W).
+        known_mask: which frames are given (B, T), bool.
+        valid: which latent positions of a padded batch are real (B, T, H, W), bool.
+    """
+
+    text: Tensor | None = None
+    text_mask: Tensor | None = None
+    pooled: Tensor | None = None
+    image: Tensor | None = None
+    fps: Tensor | None = None
+    size: Tensor | None = None
+    known: Tensor | None = None
+    known_mask: Tensor | None = None
+    valid: Tensor | None = None
+
+    def given(self) -> dict[str, Tensor]:
+        """The fields that are set."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) is not None}
+
+    def require_subset(self, model: str, supported: frozenset[str]) -> None:
+        """Raise ValueError naming each field that is set and that `model` would ignore."""
+        ignored = sorted(set(self.given()) - supported)
+        if ignored:
+            raise ValueError(f"{model} would ignore condition.{', condition.'.join(ignored)}: it takes {sorted(supported)}")
+
+
+class Denoiser(Protocol):
+    """A network from noisy latents, a timestep and a condition to a prediction of the same shape."""
+
+    #: the fields of Condition that this model uses
+    conditions: frozenset[str]
+
+    def __call__(self, latents: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
+        """Predict (B, C, T, H, W) -> (B, C_out, T, H, W).
+
+        Args:
+            latents: noisy latents (B, C, T, H, W).
+            timestep: noise level, (B,) or per frame (B, T), on the scale of the model's objective.
+            condition: see `Condition`.
+        """
+        ...
+
+
+DENOISERS: Registry[Any] = Registry("denoiser", "videogen.denoiser", modules={"dit": "videogen.dit.model"})

@@ -1,0 +1,34 @@
+"""The kinds of part, and the registry that holds each; nothing is imported until a kind is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from videogen.registry import Registry, RegistryError, nearest
+
+# kind (also its Hydra group) -> module:registry
+KINDS = {
+    "vae": "videogen.vae:VAES",
+    "denoiser": "videogen.denoiser:DENOISERS",
+    "dit/block": "videogen.dit.blocks:BLOCKS",
+    "scheduler": "videogen.schedulers:SCHEDULERS",
+    "attention": "videogen.kernels:ATTENTION",
+    "text": "videogen.text:TEXT_ENCODERS",
+    "data": "videogen.data:DATASETS",
+}
+
+
+def registry(kind: str) -> Registry[Any]:
+    """The registry of a kind; "dit/block", "dit.block" and "block" are the same kind.
+
+    Raises:
+        RegistryError: no such kind; the nearest is named.
+    """
+    wanted = kind.replace(".", "/")
+    for name, target in KINDS.items():
+        if wanted in (name, name.rsplit("/")[-1]):
+            module, attribute = target.split(":")
+            found: Registry[Any] = getattr(importlib.import_module(module), attribute)
+            return found
+    raise RegistryError(f"no kind of part is called {kind!r}: {nearest(kind, KINDS)}")

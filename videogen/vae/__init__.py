@@ -1,0 +1,97 @@
+"""Video autoencoders, one architecture a file: the contract that all of them keep."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from videogen.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class VAESpec:
+    """The facts about a VAE that its neighbours need.
+
+    Args:
+        latent_channels: channels of the latents.
+        temporal_stride: frames per latent frame.
+        spatial_stride: pixels per latent position, along height and along width.
+        first_frame_alone: the first frame has a latent frame of its own, so clips have 1 + k * temporal_stride frames.
+        shift: per channel, subtracted from raw latents before the denoiser sees them.
+        scale: per channel, multiplied after the shift.
+    """
+
+    latent_channels: int
+    temporal_stride: int
+    spatial_stride: int
+    first_frame_alone: bool
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """(C, T, H, W) of the latents of a clip.
+
+        Raises:
+            ValueError: the strides don't divide the size; the nearest valid ones are named.
+        """
+        alone = int(self.first_frame_alone)
+        stride = self.temporal_stride
+        if num_frames < 1 or (num_frames - alone) % stride:
+            below = max((num_frames - alone) // stride, 1 - alone) * stride + alone
+            choices = f"{below} or {below + stride}" if below < num_frames else f"{below}"
+            raise ValueError(f"{num_frames} frames do not fit a temporal stride of {stride}: use {choices}")
+        for name, pixels in (("height", height), ("width", width)):
+            if pixels < 1 or pixels % self.spatial_stride:
+                below = pixels // self.spatial_stride * self.spatial_stride
+                choices = f"{below} or {below + self.spatial_stride}" if below > 0 else f"{self.spatial_stride}"
+                raise ValueError(f"{name} {pixels} does not fit a spatial stride of {self.spatial_stride}: use {choices}")
+        frames = (num_frames - alone) // stride + alone
+        return self.latent_channels, frames, height // self.spatial_stride, width // self.spatial_stride
+
+
+class Posterior(Protocol):
+    """The distribution of latents that an encoder gives."""
+
+    def mode(self) -> Tensor:
+        """The most likely latents (B, C, T, H, W)."""
+        ...
+
+    def sample(self, generator: Generator | None = None) -> Tensor:
+        """Latents drawn from the posterior (B, C, T, H, W)."""
+        ...
+
+    def kl(self) -> Tensor:
+        """KL divergence from a standard normal, summed over all but the batch (B,)."""
+        ...
+
+
+class VideoVAE(Protocol):
+    """An autoencoder of video; latents here are raw, before the spec's shift and scale."""
+
+    @property
+    def spec(self) -> VAESpec:
+        """Channels, strides, and the shift and scale of the latents."""
+        ...
+
+    def encode(self, video: Tensor) -> Posterior:
+        """Video (B, 3, T, H, W) in [-1, 1] -> posterior over latents (B, C, t, h, w)."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Raw latents (B, C, t, h, w) -> video (B, 3, T, H, W), about [-1, 1]."""
+        ...
+
+    def encode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Video in chunks of any number of frames -> modes of the posterior, chunk by chunk, in bounded memory."""
+        ...
+
+    def decode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Raw latents in chunks along time -> video, chunk by chunk, in bounded memory."""
+        ...
+
+
+VAES: Registry[Any] = Registry("vae", "videogen.vae")
