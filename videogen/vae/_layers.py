@@ -1,0 +1,168 @@
+"""Layers that the video autoencoders share; all take (B, C, T, H, W) and an optional stream cache."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from videogen.vae._streaming import StreamCache, with_past
+
+Interpolation = Literal["nearest", "trilinear"]
+
+
+class CausalConv3d(nn.Module):
+    """3D convolution that looks only backward in time: the past of a clip's first frame is that frame, repeated.
+
+    Args:
+        kernel: along (T, H, W).
+        stride: along (T, H, W).
+        padding: zeros along height and width.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: int | tuple[int, int, int] = 3,
+        stride: int | tuple[int, int, int] = 1,
+        padding: int | None = None,
+    ) -> None:
+        super().__init__()
+        kernel = (kernel,) * 3 if isinstance(kernel, int) else kernel
+        stride = (stride,) * 3 if isinstance(stride, int) else stride
+        space = (kernel[1] // 2, kernel[2] // 2) if padding is None else (padding, padding)
+        self.conv = nn.Conv3d(channels_in, channels_out, kernel, stride, (0, *space))
+        self.pad, self.keep = kernel[0] - 1, kernel[0] - stride[0]
+
+    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
+        if self.pad:
+            x = with_past(self, x, self.pad, self.keep, cache)
+        out: Tensor = self.conv(x)
+        return out
+
+
+class FrameConv(nn.Conv2d):
+    """2D convolution of each frame alone, run as a 3D one with a kernel of 1 in time: no frame is copied."""
+
+    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
+        padding = (0, *(int(p) for p in self.padding))
+        return F.conv3d(x, self.weight.unsqueeze(2), self.bias, (1, *self.stride), padding)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of each position: knows no neighbours, so chunks normalise as the whole clip does."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class ResBlock(nn.Module):
+    """norm, SiLU, convolution, twice, plus the input; causal in time, or on each frame alone."""
+
+    def __init__(self, channels_in: int, channels_out: int, *, frames_alone: bool = False) -> None:
+        super().__init__()
+
+        def conv(source: int, kernel: int) -> nn.Module:
+            if frames_alone:
+                return FrameConv(source, channels_out, kernel, padding=kernel // 2)
+            return CausalConv3d(source, channels_out, kernel)
+
+        self.norm1, self.conv1 = ChannelNorm(channels_in), conv(channels_in, 3)
+        self.norm2, self.conv2 = ChannelNorm(channels_out), conv(channels_out, 3)
+        self.shortcut = conv(channels_in, 1) if channels_in != channels_out else None
+
+    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)), cache)
+        h = self.conv2(F.silu(self.norm2(h)), cache)
+        skip: Tensor = x if self.shortcut is None else self.shortcut(x, cache)
+        return skip + h
+
+
+class FrameAttention(nn.Module):
+    """Single-head self-attention among the positions of each frame, plus the input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(channels)
+        self.qkv = nn.Conv3d(channels, 3 * channels, 1)
+        self.out = nn.Conv3d(channels, channels, 1)
+
+    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
+        frames, height, _ = x.shape[2:]
+        q, k, v = rearrange(self.qkv(self.norm(x)), "b (three c) t h w -> three (b t) 1 (h w) c", three=3)
+        h = F.scaled_dot_product_attention(q, k, v)
+        out: Tensor = self.out(rearrange(h, "(b t) 1 (h w) c -> b c t h w", t=frames, h=height))
+        return x + out
+
+
+class SpaceUpsample(nn.Module):
+    """Twice the height and width (nearest), then a convolution of each frame."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = FrameConv(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
+        out: Tensor = self.conv(F.interpolate(x, scale_factor=(1, 2, 2), mode="nearest"))
+        return out
+
+
+class SpaceTimeUpsample(nn.Module):
+    """Twice the frames (but the first), height and width, then a causal convolution: 1 + k frames -> 1 + 2k.
+
+    Args:
+        interpolation: along time. "trilinear" blends neighbours, so it needs the next frame: in a stream the cache's
+            look-ahead gives it. Space is always interpolated linearly, as in WF-VAE.
+    """
+
+    def __init__(self, channels: int, interpolation: Interpolation) -> None:
+        super().__init__()
+        self.conv = CausalConv3d(channels, channels)
+        self.interpolation = interpolation
+
+    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
+        h = self._double_time(x, cache)
+        if cache is not None:
+            # the look-ahead has done its work: from here on the stream holds this chunk's own frames alone
+            cache.lookahead = 0
+        h = F.interpolate(h, scale_factor=(1, 2, 2), mode="trilinear", align_corners=False)
+        out: Tensor = self.conv(h, cache)
+        return out
+
+    def _double_time(self, x: Tensor, cache: StreamCache | None) -> Tensor:
+        past = cache.get(self) if cache is not None else None
+        lookahead = cache.lookahead if cache is not None else 0
+        head = x[:, :, :1] if past is None else x[:, :, :0]
+        tail = x[:, :, head.shape[2] :]
+        if past is None:
+            past = x[:, :, :0]
+        real = tail.shape[2] - lookahead
+        if cache is not None:
+            # the last frame of the tail so far; none while only the head was seen, since the head is no neighbour
+            cache[self] = torch.cat([past, tail[:, :, :real]], dim=2)[:, :, -1:]
+        around = torch.cat([past, tail], dim=2)
+        if around.shape[2] == 0:
+            return head
+        doubled = F.interpolate(around, scale_factor=(2, 1, 1), mode=self.interpolation, **_corners(self.interpolation))
+        start = 2 * past.shape[2]
+        return torch.cat([head, doubled[:, :, start : start + 2 * real]], dim=2)
+
+
+def _corners(interpolation: Interpolation) -> dict[str, bool]:
+    return {"align_corners": False} if interpolation == "trilinear" else {}
+
+
+class Stack(nn.Sequential):
+    """Layers one after the other, each given the stream cache."""
+
+    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
+        for layer in self:
+            x = layer(x, cache)
+        return x
