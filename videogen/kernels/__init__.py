@@ -39,7 +39,7 @@ class Attention(Protocol):
         """q (B, heads, N, head_dim), k and v (B, heads, L, head_dim) -> (B, heads, N, head_dim).
 
         Args:
-            mask: (B, L) or (B, 1 or heads, N or 1, L) bool, True = attend. A query that may attend to nothing gets zeros.
+            mask: (B, L) or (B, 1 or heads, 1 or N, L) bool, True = attend; a query that attends to nothing gets zeros.
 
         Raises:
             ValueError: the kernel doesn't support these inputs; the reason and a kernel that does are named.
