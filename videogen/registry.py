@@ -6,16 +6,20 @@ import ast
 import dataclasses
 import difflib
 import fnmatch
+import functools
 import importlib
+import importlib.abc
 import importlib.metadata
 import importlib.util
 import inspect
 import pkgutil
-import types
-import typing
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Generic, TypeVar
+
+from videogen._signature import Knob, fits, knob_parameters, knobs_of, type_name
+
+__all__ = ["Description", "Knob", "Registry", "RegistryError", "fits", "nearest"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,15 +27,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 class RegistryError(ValueError):
     """A name, a knob or a value that no registered part answers to."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Knob:
-    """One keyword-only parameter of a part: what a config may set."""
-
-    name: str
-    type: Any
-    default: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,30 +49,6 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"{hint}choose from: {', '.join(options) or '(none)'}"
 
 
-def fits(value: Any, annotation: Any) -> bool:
-    """Whether a plain value (number, string, sequence) is of an annotated type; an int is a float, a bool is no int."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if annotation is Any:
-        return True
-    if origin is typing.Literal:
-        return value in arguments
-    if origin in (typing.Union, types.UnionType):
-        return any(fits(value, argument) for argument in arguments)
-    if origin in (list, tuple, Sequence):
-        if isinstance(value, str) or not isinstance(value, Sequence):
-            return False
-        if origin is tuple and Ellipsis not in arguments:
-            return len(value) == len(arguments) and all(map(fits, value, arguments))
-        return all(fits(item, arguments[0]) for item in value)
-    if annotation in (None, types.NoneType):
-        return value is None
-    if annotation is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, annotation)
-
-
 class Registry(Generic[T]):
     """Names to factories of one kind of part, found on first use.
 
@@ -97,6 +68,7 @@ class Registry(Generic[T]):
         self._explicit = modules
         self._entries: dict[str, Callable[..., T]] = {}
         self._aliases: dict[str, str] = {}
+        self._missing: dict[str, str] = {}
 
     def register(self, name: str, *, aliases: Sequence[str] = ()) -> Callable[[F], F]:
         """Decorate a class or a function: it becomes the part called `name`.
@@ -110,7 +82,11 @@ class Registry(Generic[T]):
                 holder = self._entries.get(self._aliases.get(label, label))
                 if holder is not None and _origin(holder) != _origin(factory):
                     raise RegistryError(f"{self.kind} {label!r} is already registered by {_origin(holder)}")
-            for parameter in _knob_parameters(factory):
+            for alias in aliases:
+                # a part that isn't loaded yet holds no entry that the loop above would find
+                if holders := self._holders(alias):
+                    raise RegistryError(f"{self.kind} {name!r}: the alias {alias!r} is the name of {holders[0]}")
+            for parameter in knob_parameters(factory):
                 if parameter.default is parameter.empty:
                     raise RegistryError(f"{self.kind} {name!r}: knob {parameter.name!r} needs a default")
             self._entries[name] = factory
@@ -121,20 +97,25 @@ class Registry(Generic[T]):
 
     def names(self, pattern: str = "*") -> list[str]:
         """All names that match a shell pattern, sorted; imports no part."""
-        every = {*self._modules(), *self._plugins(), *self._entries}
+        every = {*self._modules(), *self._plugins, *self._entries}
         return sorted(name for name in every if fnmatch.fnmatchcase(name, pattern))
 
     def get(self, name: str) -> Callable[..., T]:
         """The factory called `name`.
 
         Raises:
-            RegistryError: no such name (the nearest is given), or its optional package is not installed.
+            RegistryError: no such name (the nearest is given), two parts claim it, or it needs a missing package.
         """
+        holders = self._holders(name)
+        if len(holders) > 1:
+            raise RegistryError(
+                f"{self.kind} {name!r} is claimed by {' and by '.join(holders)}: uninstall or rename one"
+            )
         if name not in self._entries and name not in self._aliases:
             self._load(name)
         return self._entries[self._aliases.get(name, name)]
 
-    def build(self, name: str, *wiring: Any, **knobs: Any) -> T:
+    def build(self, name: str, /, *wiring: Any, **knobs: Any) -> T:
         """Call the factory `name` with wiring from its parent and knobs from a config, both checked first."""
         factory = self.get(name)
         given = set(inspect.signature(factory).parameters) - {knob.name for knob in self.knobs(name)}
@@ -148,14 +129,12 @@ class Registry(Generic[T]):
             if key not in known:
                 raise RegistryError(f"{self.kind} {name!r} has no knob {key!r}: {nearest(key, known)}")
             if not fits(value, known[key].type):
-                expected = _type_name(known[key].type)
+                expected = type_name(known[key].type)
                 raise RegistryError(f"{self.kind} {name!r}: {key}={value!r} is not of type {expected}")
 
     def knobs(self, name: str) -> tuple[Knob, ...]:
         """The keyword-only parameters of the part, with types and defaults."""
-        factory = self.get(name)
-        hints = typing.get_type_hints(factory.__init__ if isinstance(factory, type) else factory)
-        return tuple(Knob(p.name, hints.get(p.name, Any), p.default) for p in _knob_parameters(factory))
+        return knobs_of(self.get(name))
 
     def describe(self, name: str) -> Description:
         """First docstring line, wiring, knobs with defaults, and where the part comes from."""
@@ -167,11 +146,17 @@ class Registry(Generic[T]):
 
     def summary(self, name: str) -> str:
         """First line of the docstring of the module that holds `name`, read from its source without importing it."""
-        module = self._modules().get(name) or (self._plugins()[name].module if name in self._plugins() else None)
-        spec = importlib.util.find_spec(module) if module else None
-        if spec is None or spec.origin is None:
+        if name not in self._modules() and name not in self._plugins:
+            return self.describe(name).summary
+        module = self._modules().get(name) or self._plugins[name][0].module
+        try:
+            spec = importlib.util.find_spec(module)
+            loader = spec.loader if spec is not None else None
+            source = loader.get_source(module) if isinstance(loader, importlib.abc.InspectLoader) else None
+            return (ast.get_docstring(ast.parse(source or "")) or "").split("\n")[0]
+        except (ImportError, SyntaxError):
+            # one broken plugin must not take the whole list down; `get` says what is wrong with it
             return ""
-        return (ast.get_docstring(ast.parse(Path(spec.origin).read_text())) or "").split("\n")[0]
 
     def _modules(self) -> dict[str, str]:
         if self._explicit is not None:
@@ -179,49 +164,65 @@ class Registry(Generic[T]):
         found = pkgutil.iter_modules(importlib.import_module(self.home).__path__)
         return {module.name: f"{self.home}.{module.name}" for module in found if not module.name.startswith("_")}
 
-    def _plugins(self) -> dict[str, importlib.metadata.EntryPoint]:
-        return {point.name: point for point in importlib.metadata.entry_points(group=self.home)}
+    @functools.cached_property
+    def _plugins(self) -> dict[str, list[importlib.metadata.EntryPoint]]:
+        found: dict[str, list[importlib.metadata.EntryPoint]] = {}
+        for point in importlib.metadata.entry_points(group=self.home):
+            found.setdefault(point.name, []).append(point)
+        return found
+
+    def _holders(self, name: str) -> list[str]:
+        """The module and the plugins that a name stands for."""
+        module = self._modules().get(name)
+        return [*([module] if module else []), *(f"plugin {point.value}" for point in self._plugins.get(name, []))]
 
     def _load(self, name: str) -> None:
-        modules, plugins = self._modules(), self._plugins()
-        if name in modules and name in plugins:
-            raise RegistryError(f"{self.kind} {name!r} is in {modules[name]} and in the plugin {plugins[name].value}")
+        if name in self._missing:
+            raise RegistryError(self._missing[name])
+        modules, plugins = self._modules(), self._plugins
+        if name not in modules and name not in plugins:
+            return self._load_alias(name)
+        module = modules.get(name) or plugins[name][0].module
         try:
-            if name in modules:
-                importlib.import_module(modules[name])
-            elif name in plugins:
-                loaded = plugins[name].load()
-                if name not in self._entries and callable(loaded):
-                    self.register(name)(loaded)
-            else:
-                self._load_alias(name)
+            part = importlib.import_module(module) if name in modules else plugins[name][0].load()
         except ModuleNotFoundError as error:
             package = (error.name or "").split(".")[0]
-            if package == self.home.split(".")[0]:
+            if package in (self.home.split(".")[0], module.split(".")[0]):
                 raise
-            raise RegistryError(f"{self.kind} {name!r} needs {package}: pip install {package}") from error
-        if name not in self._entries and name not in self._aliases:
-            raise RegistryError(f"{modules.get(name, name)} must register {self.kind} {name!r} and doesn't")
+            self._missing[name] = f"{self.kind} {name!r} needs {package}: pip install {_requirement(module, package)}"
+            raise RegistryError(self._missing[name]) from error
+        if name not in self._entries and name in plugins and callable(part):
+            self.register(name)(part)
+        if name not in self._entries:
+            raise RegistryError(f"{module} must register {self.kind} {name!r} and doesn't")
 
     def _load_alias(self, alias: str) -> None:
         # an alias is known only once its module is loaded; a part that can't load here can't be the answer
+        broken = {}
         for name in self.names():
             try:
                 self.get(name)
-            except RegistryError:
-                continue
+            except Exception as error:
+                broken[name] = error
             if alias in self._aliases:
                 return
-        raise RegistryError(f"no {self.kind} is called {alias!r}: {nearest(alias, self.names())}")
+        unseen = f" ({', '.join(broken)} can't be loaded here, so their aliases are unknown)" if broken else ""
+        raise RegistryError(f"no {self.kind} is called {alias!r}: {nearest(alias, self.names())}{unseen}")
 
 
-def _knob_parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
-    return [p for p in inspect.signature(factory).parameters.values() if p.kind == p.KEYWORD_ONLY]
+def _requirement(module: str, package: str) -> str:
+    """What to install for a missing package: the smallest extra of the module's distribution that has it, or itself."""
+    owners = importlib.metadata.packages_distributions().get(module.split(".")[0], [])
+    extras: dict[str, list[str]] = {}
+    for requirement in (line for owner in owners for line in importlib.metadata.requires(owner) or []):
+        extra = re.search(r"""extra\s*==\s*["']([^"']+)""", requirement)
+        if extra:
+            extras.setdefault(extra[1], []).append(re.split(r"[^\w.-]", requirement)[0].lower().replace("-", "_"))
+    bringing = [name for name, packages in extras.items() if package.lower() in packages]
+    if not bringing:
+        return package
+    return f"'{owners[0]}[{min(bringing, key=lambda name: len(extras[name]))}]'"
 
 
 def _origin(factory: Callable[..., Any]) -> str:
     return f"{factory.__module__}.{factory.__qualname__}"
-
-
-def _type_name(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
