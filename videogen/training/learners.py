@@ -1,0 +1,131 @@
+"""What learns and from which loss: a learner gives the training loop its modules and the loss of one step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Generator, Tensor, nn
+
+from videogen.data import Dataset
+from videogen.denoiser import Condition
+from videogen.schedulers import Scheduler
+from videogen.training.draw import draw_shape, generator
+from videogen.training.latents import LatentCache
+from videogen.training.settings import TrainSettings
+
+
+class Learner(Protocol):
+    """One training objective."""
+
+    modules: nn.ModuleDict
+
+    def loss(self, step: int, source: Generator) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a step and the numbers to log."""
+        ...
+
+
+class VAELearner:
+    """Reconstruction of clips: squared error plus KL (arXiv 1312.6114), both per value of the video.
+
+    Args:
+        vae: the autoencoder.
+        dataset: gives the clips.
+        settings: of the run; `part` "vae_decoder" keeps the encoder as it is, so that its latents keep their meaning.
+    """
+
+    def __init__(self, vae: Any, dataset: Dataset, settings: TrainSettings) -> None:
+        self.vae, self.dataset, self.settings = vae, dataset, settings
+        self.decoder_only = settings.part == "vae_decoder"
+        self.modules = nn.ModuleDict({"vae": vae})
+        if self.decoder_only:
+            vae.encoder.requires_grad_(False)
+
+    def loss(self, step: int, source: Generator) -> tuple[Tensor, dict[str, float]]:
+        """Squared error + KL of a batch of clips drawn for this step."""
+        shape = draw_shape(self.settings, source)
+        first = step * self.settings.batch_size
+        clips = [self.dataset.clip(first + i, *shape) for i in range(self.settings.batch_size)]
+        video = torch.stack([clip.video for clip in clips])
+        with torch.set_grad_enabled(not self.decoder_only):
+            posterior = self.vae.encode(video)
+            latents = posterior.mode() if self.decoder_only else posterior.sample(source)
+        error = (self.vae.decode(latents).float() - video).square().mean()
+        kl = posterior.kl().float().mean() / video[0].numel()
+        loss = error if self.decoder_only else error + self.settings.kl_weight * kl
+        return loss, {"loss": loss.item(), "psnr": _decibel(error), "kl": kl.item()}
+
+    @torch.no_grad()
+    def latent_statistics(self, clips: int = 64) -> tuple[list[float], list[float]]:
+        """Shift and scale per channel that make the latents of the training clips zero-mean and of unit variance."""
+        source = generator(self.settings.seed, -1)
+        latents = []
+        for index in range(clips):
+            clip = self.dataset.clip(index, *draw_shape(self.settings, source))
+            latents.append(self.vae.encode(clip.video[None]).mode().flatten(2).squeeze(0))
+        every = torch.cat(latents, dim=1).double()
+        shift, scale = every.mean(1), 1 / every.std(1)
+        return [round(v, 5) for v in shift.tolist()], [round(v, 5) for v in scale.tolist()]
+
+
+class DenoiserLearner:
+    """A denoiser and its text encoder, on latents of clips, by the objective's weighted squared error.
+
+    Args:
+        vae: frozen; gives the latents.
+        denoiser: the network.
+        text: the encoder of the sentences; trained along when it is an open module with gradients.
+        objective: noise, target and weights.
+        dataset: gives clips with sentences.
+        settings: of the run.
+    """
+
+    def __init__(
+        self,
+        vae: Any,
+        denoiser: Any,
+        text: Any,
+        objective: Scheduler,
+        dataset: Dataset,
+        settings: TrainSettings,
+    ) -> None:
+        self.vae, self.denoiser, self.text, self.objective = vae.eval().requires_grad_(False), denoiser, text, objective
+        self.dataset, self.settings = dataset, settings
+        self.modules = nn.ModuleDict({"denoiser": denoiser})
+        if isinstance(text, nn.Module) and any(p.requires_grad for p in text.parameters()):
+            self.modules["text"] = text
+        spec = vae.spec
+        self.shift = torch.tensor(spec.shift).view(-1, 1, 1, 1)
+        self.scale = torch.tensor(spec.scale).view(-1, 1, 1, 1)
+        cache = Path(settings.output) / "latents"
+        self.cache = LatentCache.open(cache, vae, dataset, settings) if settings.cached_clips else None
+
+    def loss(self, step: int, source: Generator) -> tuple[Tensor, dict[str, float]]:
+        """Weighted squared error of the prediction at random times."""
+        raw, texts = self._batch(step, source)
+        x0 = (raw - self.shift) * self.scale
+        dropped = torch.rand(len(texts), generator=source) < self.settings.text_dropout
+        features = self.text.encode(["" if drop else text for drop, text in zip(dropped, texts, strict=True)])
+        condition = Condition(text=features.tokens, text_mask=features.mask)
+        times = self.objective.sample_times(len(texts), source)
+        noise = torch.randn(x0.shape, generator=source)
+        prediction = self.denoiser(self.objective.add_noise(x0, noise, times), times, condition)
+        errors = (prediction.float() - self.objective.target(x0, noise, times)).square().flatten(1).mean(1)
+        loss = (self.objective.loss_weight(times).to(errors.dtype) * errors).mean()
+        return loss, {"loss": loss.item(), "error": errors.mean().item()}
+
+    def _batch(self, step: int, source: Generator) -> tuple[Tensor, list[str]]:
+        shape = draw_shape(self.settings, source)
+        if self.cache is not None:
+            return self.cache.batch(shape, self.settings.batch_size, source)
+        first = step * self.settings.batch_size
+        clips = [self.dataset.clip(first + i, *shape) for i in range(self.settings.batch_size)]
+        with torch.no_grad():
+            latents = self.vae.encode(torch.stack([clip.video for clip in clips])).mode()
+        return latents, [clip.text for clip in clips]
+
+
+def _decibel(error: Tensor) -> float:
+    # the peak of [-1, 1] is 2
+    return 10 * torch.log10(4 / error.detach()).item()

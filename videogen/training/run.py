@@ -1,0 +1,155 @@
+"""The training loop: one for every learner; killed at any moment, it goes on from its last complete checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from videogen.checkpoints import newest, save_part, write_folder
+from videogen.data import Dataset
+from videogen.training.draw import check_draws, generator
+from videogen.training.ema import EMA
+from videogen.training.learners import DenoiserLearner, Learner, VAELearner
+from videogen.training.log import RunLog
+from videogen.training.settings import TrainSettings
+
+KEPT = 2
+STATE = "training.safetensors"
+
+
+def train(parts: Any, dataset: Dataset, settings: TrainSettings, configs: Mapping[str, Mapping[str, Any]]) -> Path:
+    """Train one part and return the folder of its last checkpoint.
+
+    Args:
+        parts: has `vae`, `denoiser`, `text` and `objective`.
+        dataset: gives the clips.
+        settings: of the run.
+        configs: "vae", "denoiser" and "text" -> the config that each was built from, kept beside its weights.
+
+    Raises:
+        ValueError: settings that contradict each other, or a loss that is no number.
+    """
+    check_draws(settings)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    output = Path(settings.output)
+    output.mkdir(parents=True, exist_ok=True)
+    log = RunLog(output, settings.steps, settings.log_every)
+    run = Run(_learner(parts, dataset, settings), settings, configs)
+    start = run.resume(output)
+    log.say(f"{settings.part}: {run.parameters / 1e6:.2f} M parameters, steps {start + 1} to {settings.steps}")
+    for step in range(start, settings.steps):
+        log.add(step + 1, run.step(step))
+        if (step + 1) % settings.save_every == 0 or step + 1 == settings.steps:
+            run.save(output, step + 1)
+            log.plot()
+    last = newest(output)
+    assert last is not None
+    return last
+
+
+def _learner(parts: Any, dataset: Dataset, settings: TrainSettings) -> Learner:
+    if settings.part in ("vae", "vae_decoder"):
+        return VAELearner(parts.vae, dataset, settings)
+    if settings.part == "denoiser":
+        return DenoiserLearner(parts.vae, parts.denoiser, parts.text, parts.objective, dataset, settings)
+    raise ValueError(f"train.part={settings.part!r}: choose vae, vae_decoder or denoiser")
+
+
+class Run:
+    """The state of a run: weights, their average, the optimiser."""
+
+    def __init__(self, learner: Learner, settings: TrainSettings, configs: Mapping[str, Mapping[str, Any]]) -> None:
+        self.learner, self.settings, self.configs = learner, settings, configs
+        self.modules = learner.modules.train()
+        named = [(name, p) for name, p in self.modules.named_parameters() if p.requires_grad]
+        self.named = dict(named)
+        self.parameters = sum(p.numel() for p in self.named.values())
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for _, p in named if p.ndim > 1], "weight_decay": settings.weight_decay},
+                {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=settings.learning_rate,
+            betas=(0.9, 0.98),
+            fused=True,
+        )
+        self.ema = EMA(self.modules, settings.ema)
+
+    def step(self, step: int) -> dict[str, float]:
+        """One optimiser step; `step` counts from 0."""
+        rate = learning_rate(step, self.settings)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
+            loss, numbers = self.learner.loss(step, generator(self.settings.seed, step))
+        if not math.isfinite(numbers["loss"]):
+            raise ValueError(f"the loss is {numbers['loss']} at step {step + 1}: lower train.learning_rate")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.named.values(), self.settings.gradient_clip)
+        self.optimizer.step()
+        self.ema.update(self.modules, step)
+        return {**numbers, "lr": rate}
+
+    def save(self, output: Path, step: int) -> None:
+        """Write a complete checkpoint `step_N` and drop all but the last few."""
+        write_folder(output / f"step_{step:07d}", lambda folder: self._fill(folder, step))
+        for old in sorted(output.glob("step_*"))[:-KEPT]:
+            for path in sorted(old.rglob("*"), reverse=True):
+                path.rmdir() if path.is_dir() else path.unlink()
+            old.rmdir()
+
+    def _fill(self, folder: Path, step: int) -> None:
+        average = self.ema.state_dict()
+        for part, module in self.modules.items():
+            state = {name: average[f"{part}.{name}"] for name in module.state_dict()}
+            save_part(folder / part, self._config(part, state), state)
+        tensors: dict[str, Tensor] = {f"weights.{k}": v.contiguous() for k, v in self.modules.state_dict().items()}
+        for name, parameter in self.named.items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{key}.{name}"] = value.contiguous()
+        save_file(tensors, folder / STATE)
+        (folder / "run.json").write_text(json.dumps({"step": step, **dataclasses.asdict(self.settings)}, indent=2) + "\n")
+
+    def _config(self, part: str, state: dict[str, Tensor]) -> dict[str, Any]:
+        config = dict(self.configs[part])
+        if isinstance(self.learner, VAELearner) and not self.learner.decoder_only:
+            live = {name: value.clone() for name, value in self.modules[part].state_dict().items()}
+            self.modules[part].load_state_dict(state)
+            config["latent_shift"], config["latent_scale"] = self.learner.latent_statistics()
+            self.modules[part].load_state_dict(live)
+        return config
+
+    def resume(self, output: Path) -> int:
+        """Load the newest complete checkpoint of `output`; the step to go on with, 0 for a new run."""
+        folder = newest(output)
+        if folder is None:
+            return 0
+        step = int(json.loads((folder / "run.json").read_text())["step"])
+        tensors = load_file(folder / STATE)
+        self.modules.load_state_dict({k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")})
+        for name, parameter in self.named.items():
+            self.optimizer.state[parameter] = {
+                key: tensors[f"optimizer.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+        for part in self.modules:
+            stored = load_file(folder / part / "model.safetensors")
+            self.ema.load_state_dict({f"{part}.{name}": value for name, value in stored.items()})
+        return step
+
+
+def learning_rate(step: int, settings: TrainSettings) -> float:
+    """Linear warm-up, then half a cosine down to a tenth of the peak."""
+    warm = min(1.0, (step + 1) / max(settings.warmup, 1))
+    progress = max(0.0, (step - settings.warmup) / max(settings.steps - settings.warmup, 1))
+    return settings.learning_rate * warm * (0.1 + 0.45 * (1 + math.cos(math.pi * min(progress, 1.0))))
