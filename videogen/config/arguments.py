@@ -1,0 +1,100 @@
+"""Command-line arguments sorted before Hydra sees any: the sentence, texts and paths verbatim, choices, settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+
+from videogen.config.files import RESERVED
+from videogen.config.schema import ConfigError, dotted, groups, settings_of
+
+# no spaces before the "=": a sentence may hold one
+KEY = re.compile(r"([A-Za-z_][\w./@-]*)=(.*)", re.DOTALL)
+EDIT = re.compile(r"[+~]+[A-Za-z_][\w./@-]*(=.*)?", re.DOTALL)
+# texts and paths: never parsed, so that commas, quotes, braces and dollars stay what they are
+VERBATIM = frozenset({"prompt", "negative_prompt", "prompts", "input", "output", "weights", "train.output"})
+# what picks a file of presets
+PRESET_GROUPS = ("model", "train", "experiment")
+
+
+@dataclasses.dataclass
+class Arguments:
+    """The arguments of one command.
+
+    Args:
+        verbatim: key -> text.
+        presets: "model", "train", "experiment" -> name or path.
+        choices: group -> name of a part.
+        settings: (dotted key, text of the value as written), in order.
+    """
+
+    verbatim: dict[str, str] = dataclasses.field(default_factory=dict)
+    presets: dict[str, str] = dataclasses.field(default_factory=dict)
+    choices: dict[str, str] = dataclasses.field(default_factory=dict)
+    settings: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+
+def sort(command: str, overrides: Iterable[str]) -> Arguments:
+    """Sort the arguments of a command.
+
+    Raises:
+        ConfigError: an argument that is neither `key=value` nor the one sentence, or a key that is refused.
+    """
+    settings = settings_of(command)
+    by_key = {dotted(group): group for group in groups(command)}
+    sorted_ = Arguments()
+    for argument in overrides:
+        match = KEY.fullmatch(argument)
+        if match is None:
+            _take_sentence(command, argument, sorted_.verbatim)
+            continue
+        key, value = match[1].replace("/", "."), match[2]
+        _refuse_key(key, argument)
+        if key in VERBATIM and key in settings:
+            if key == "prompt" and key in sorted_.verbatim:
+                raise _two_sentences(sorted_.verbatim[key], value)
+            sorted_.verbatim[key] = value
+        elif key in ("model", "experiment") or (key == "train" and command == "train"):
+            sorted_.presets[key] = value
+        elif key in by_key:
+            sorted_.choices[by_key[key]] = value.strip()
+        elif key.removesuffix(".name") in by_key:
+            raise ConfigError(f"{argument}: a part is chosen as {key.removesuffix('.name')}={value}")
+        else:
+            sorted_.settings.append((key, value))
+    return sorted_
+
+
+def is_verbatim(argument: str) -> bool:
+    """Whether an argument is a sentence, a text or a path."""
+    match = KEY.fullmatch(argument)
+    return match is None or match[1].replace("/", ".") in VERBATIM
+
+
+def _take_sentence(command: str, argument: str, verbatim: dict[str, str]) -> None:
+    if EDIT.fullmatch(argument) and not re.search(r"\s", argument.partition("=")[0]):
+        raise ConfigError(f"{argument}: keys can't be added or removed, set one that exists as key=value")
+    if command != "generate":
+        raise ConfigError(f"{argument!r} is no key=value, and {command} takes no sentence")
+    if "prompt" in verbatim:
+        raise _two_sentences(verbatim["prompt"], argument)
+    verbatim["prompt"] = argument
+
+
+def _two_sentences(first: str, second: str) -> ConfigError:
+    return ConfigError(
+        f"two sentences, {first!r} and {second!r}: quote the sentence, or give several in a file with prompts=file.txt"
+    )
+
+
+def _refuse_key(key: str, argument: str) -> None:
+    if reserved := RESERVED & set(key.split(".")):
+        raise ConfigError(f"{argument}: {min(reserved)} is refused, a config names registered parts and calls nothing")
+    if key.split(".")[0].split("@")[0] == "hydra":
+        raise ConfigError(f"{argument}: Hydra itself is not configurable here, remove {key!r}")
+
+
+def looks_like_sentence(arguments: Sequence[tuple[str, str]], key: str) -> bool:
+    """Whether a setting of this key may have been meant as a sentence with an equals sign in it."""
+    return any(" " in value for name, value in arguments if name == key)

@@ -1,0 +1,124 @@
+"""From a composed config to the parts that it names, with their weights, and to the pipeline made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from videogen.config.schema import ConfigError
+from videogen.kinds import registry
+from videogen.registry import nearest
+
+if typing.TYPE_CHECKING:
+    from videogen.pipelines.text_to_video import TextToVideo
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+SAMPLING = ("num_frames", "height", "width", "steps", "guidance", "guidance_rescale", "negative_prompt")
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """The parts of one model."""
+
+    vae: Any
+    denoiser: Any
+    text: Any
+    objective: Any
+    scheduler: Any
+
+
+def build_part(kind: str, node: Mapping[str, Any], *wiring: Any) -> Any:
+    """The part that a node names, with its knobs and random weights."""
+    parts = registry(kind)
+    name = node["name"]
+    # YAML has no tuples, the signatures do
+    tuples = {knob.name for knob in parts.knobs(name) if _is_tuple(knob.type)}
+    knobs = {key: tuple(v) if key in tuples and v is not None else v for key, v in node.items() if key != "name"}
+    return parts.build(name, *wiring, **knobs)
+
+
+def _is_tuple(annotation: Any) -> bool:
+    origin = typing.get_origin(annotation)
+    return origin is tuple or any(typing.get_origin(argument) is tuple for argument in typing.get_args(annotation))
+
+
+def build_parts(config: Mapping[str, Any]) -> Parts:
+    """All parts of a composed config, with the weights that it names.
+
+    Raises:
+        ConfigError: no such weights.
+        ValueError: weights of another model; what differs is named.
+    """
+    vae = build_part("vae", config["vae"])
+    text = build_part("text", config["text"])
+    attention = build_part("attention", config["attention"])
+    block = functools.partial(_block, config["dit"]["block"], attention)
+    denoiser = build_part("denoiser", config["denoiser"], vae.spec.latent_channels, text.dim, block)
+    parts = Parts(
+        vae, denoiser, text, build_part("scheduler", config["objective"]), build_part("scheduler", config["scheduler"])
+    )
+    load_parts(config, {"vae": vae, "denoiser": denoiser, "text": text})
+    return parts
+
+
+def _block(node: Mapping[str, Any], attention: Any, dim: int, num_heads: int) -> Any:
+    return build_part("dit/block", node, dim, num_heads, attention)
+
+
+def build_vae(config: Mapping[str, Any]) -> Any:
+    """The VAE alone, with its weights."""
+    vae = build_part("vae", config["vae"])
+    load_parts(config, {"vae": vae})
+    return vae
+
+
+def build_pipeline(config: Mapping[str, Any]) -> TextToVideo:
+    """The text-to-video pipeline of a composed config."""
+    from videogen.pipelines.text_to_video import Sampling, TextToVideo
+
+    parts = build_parts(config)
+    sampling = Sampling(**{key: config[key] for key in SAMPLING})
+    return TextToVideo(**{f.name: getattr(parts, f.name) for f in dataclasses.fields(parts)}, sampling=sampling)
+
+
+def part_configs(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """For each part that has weights, what its shape depends on: kept beside the weights, compared when they load."""
+    return {
+        "vae": dict(config["vae"]),
+        "denoiser": {**config["denoiser"], "block": dict(config["dit"]["block"])},
+        "text": dict(config["text"]),
+    }
+
+
+def load_parts(config: Mapping[str, Any], modules: Mapping[str, Any]) -> None:
+    """Load the weights that the config names into these modules, or do nothing when it names none."""
+    from videogen.checkpoints import load_weights
+
+    if config["weights"] is None:
+        return
+    folder, configs = weights_folder(config["weights"]), part_configs(config)
+    # a training run's checkpoint holds just what it trained; to go on from there is the one use of half a model
+    present = [name for name in modules if "train" not in config or (folder / name).is_dir()]
+    if not present:
+        raise ConfigError(f"weights={folder} has no folder called {', '.join(modules)}: give a checkpoint's folder")
+    for name in present:
+        load_weights(folder / name, configs[name], modules[name])
+
+
+def weights_folder(weights: str) -> Path:
+    """The folder of `weights`: a path, or the name of weights that ship with the package.
+
+    Raises:
+        ConfigError: neither is there.
+    """
+    for folder in (Path(weights), WEIGHTS / weights):
+        if folder.is_dir():
+            return folder
+    shipped = [path.name for path in WEIGHTS.glob("*") if path.is_dir()]
+    raise ConfigError(
+        f"weights={weights}: no such folder, and no weights of that name ship: {nearest(weights, shipped)}"
+    )

@@ -1,0 +1,120 @@
+"""Presets, checkpoints' model.yaml and experiment files: the same format, names and numbers only."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from videogen._signature import type_name
+from videogen.config.schema import ConfigError, dotted, unknown
+from videogen.registry import Knob, fits, nearest
+
+PRESETS = Path(__file__).parent.parent / "conf"
+# what Hydra would turn into a call, were it ever asked to
+RESERVED = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfigFile:
+    """One file: which parts and presets it chooses, and the values that it sets.
+
+    Args:
+        path: of the file, for messages.
+        choices: group -> name, from its defaults list.
+        values: all other keys, nested as written.
+    """
+
+    path: Path
+    choices: Mapping[str, str]
+    values: Mapping[str, Any]
+
+    def settings(self, schema: Mapping[str, Knob], choices: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+        """Dotted keys and values, each checked; the knobs of a part that it names and that isn't chosen are left out.
+
+        Raises:
+            ConfigError: a key that the schema doesn't have, or a value of another type.
+        """
+        other = {dotted(group) for group, name in self.choices.items() if choices.get(group, name) != name}
+        yield from self._walk(self.values, "", schema, other)
+
+    def _walk(
+        self, values: Mapping[str, Any], prefix: str, schema: Mapping[str, Knob], other: set[str]
+    ) -> Iterator[tuple[str, Any]]:
+        for name, value in values.items():
+            key = f"{prefix}{name}"
+            if key in other:
+                continue
+            if key in schema:
+                if not fits(value, schema[key].type):
+                    raise ConfigError(f"{key}={value!r} is not of type {type_name(schema[key].type)} (in {self.path})")
+                yield key, value
+            elif isinstance(value, Mapping) and any(known.startswith(f"{key}.") for known in schema):
+                yield from self._walk(value, f"{key}.", schema, other)
+            elif any(known.startswith(f"{key}.") for known in schema):
+                raise ConfigError(
+                    f"{key}={value!r} is not a mapping of settings (in {self.path}): name a part in `defaults`"
+                )
+            else:
+                raise unknown(key, schema, str(self.path))
+
+
+def read_preset(group: str, name: str) -> ConfigFile:
+    """The preset `name` of conf/`group`.
+
+    Raises:
+        ConfigError: no such preset; the nearest is named.
+    """
+    found = {path.stem: path for path in (PRESETS / group).glob("*.yaml")}
+    if name not in found:
+        also = " (or the path of a checkpoint folder)" if group == "model" else ""
+        raise ConfigError(f"no {group} preset is called {name!r}: {nearest(name, found)}{also}")
+    return read(found[name])
+
+
+def read(path: Path) -> ConfigFile:
+    """One config file, held to its format; what its keys are is checked later, against the chosen parts.
+
+    Raises:
+        ConfigError: it can't be read, or holds more than names and numbers.
+    """
+    try:
+        loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path} can't be read: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path} is no mapping of keys to values")
+    refuse_reserved(loaded, str(path))
+    choices = dict(_choice(entry, path) for entry in loaded.pop("defaults", None) or [] if entry != "_self_")
+    return ConfigFile(path, choices, {str(key): value for key, value in loaded.items()})
+
+
+def _choice(entry: Any, path: Path) -> tuple[str, str]:
+    if isinstance(entry, dict) and len(entry) == 1:
+        ((key, name),) = entry.items()
+        group = str(key).removeprefix("override ").strip().removeprefix("/")
+        if isinstance(name, str) and "@" not in group:
+            return group, name
+    raise ConfigError(f"{entry!r} in the defaults of {path}: each entry reads `override /kind: name`")
+
+
+def refuse_reserved(value: Any, where: str, key: str = "") -> None:
+    """Raise ConfigError when a value, however deep, holds a key that Hydra acts on, or an interpolation."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            inner = f"{key}.{name}" if key else str(name)
+            if str(name) in RESERVED:
+                raise ConfigError(f"{inner} (in {where}) is refused: a config names registered parts, it calls nothing")
+            if not key and str(name).split(".")[0].split("/")[0].split("@")[0] == "hydra":
+                raise ConfigError(f"{inner} (in {where}) is refused: Hydra itself is not configurable here, remove it")
+            refuse_reserved(item, where, inner)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            refuse_reserved(item, where, f"{key}[{index}]")
+    elif isinstance(value, str) and "${" in value:
+        raise ConfigError(f"{key}={value!r} (in {where}) is refused: nothing is interpolated, write the value itself")

@@ -1,0 +1,156 @@
+"""What a config may hold: one tree for every command, whose leaves are settings and the knobs of the chosen parts."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from videogen.kinds import KINDS, registry
+from videogen.registry import Knob
+from videogen.training.settings import TrainSettings
+
+
+class ConfigError(ValueError):
+    """A key, a value or a file that no config may hold."""
+
+
+@dataclasses.dataclass
+class Settings:
+    """What every command takes: the weights, and how to sample unless a call says otherwise."""
+
+    weights: str | None = None
+    num_frames: int = 17
+    height: int = 64
+    width: int = 64
+    steps: int = 30
+    guidance: float = 4.0
+    guidance_rescale: float = 0.0
+    fps: int = 8
+    negative_prompt: str = ""
+
+
+@dataclasses.dataclass
+class Generate(Settings):
+    """`videogen generate`: a sentence, or a file of them."""
+
+    prompt: str | None = None
+    prompts: str | None = None
+    output: str | None = None
+    seed: int = 0
+
+
+@dataclasses.dataclass
+class Reconstruct(Settings):
+    """`videogen reconstruct`: a clip through the VAE; `chunk` frames at a time when it is set."""
+
+    input: str | None = None
+    output: str | None = None
+    chunk: int | None = None
+
+
+@dataclasses.dataclass
+class Train(Settings):
+    """`videogen train`."""
+
+    train: TrainSettings = dataclasses.field(default_factory=TrainSettings)
+
+
+@dataclasses.dataclass
+class Evaluate(Settings):
+    """`videogen evaluate`: adherence to held-out prompts, or reconstruction of the clips in a folder."""
+
+    task: Literal["adherence", "reconstruction"] = "adherence"
+    samples: int = 200
+    batch_size: int = 8
+    seed: int = 0
+    input: str | None = None
+    output: str | None = None
+
+
+COMMANDS: Mapping[str, type[Settings]] = {
+    "generate": Generate,
+    "reconstruct": Reconstruct,
+    "train": Train,
+    "evaluate": Evaluate,
+}
+# what holds when neither a preset nor an override chooses
+CHOICES = {
+    "vae": "wavelet",
+    "denoiser": "dit",
+    "dit/block": "full3d",
+    "text": "words",
+    "objective": "rectified_flow",
+    "scheduler": "rectified_flow",
+    "attention": "sdpa",
+    "data": "shapes",
+}
+
+
+def kind_of(group: str) -> str:
+    """The kind whose registry holds a group's parts: the objective is a scheduler that trains."""
+    return "scheduler" if group == "objective" else group
+
+
+def groups(command: str) -> list[str]:
+    """The groups that a command has: every kind of part; data is for training alone."""
+    every = [*KINDS, "objective"]
+    return every if command == "train" else [group for group in every if group != "data"]
+
+
+def settings_of(command: str) -> dict[str, Knob]:
+    """The settings of a command that are no part's knobs, by dotted key.
+
+    Raises:
+        ConfigError: no such command.
+    """
+    if command not in COMMANDS:
+        raise ConfigError(f"no command is called {command!r}: choose from: {', '.join(COMMANDS)}")
+    return _leaves(COMMANDS[command], "")
+
+
+def _leaves(schema: type[Any], prefix: str) -> dict[str, Knob]:
+    hints = typing.get_type_hints(schema)
+    found: dict[str, Knob] = {}
+    for field in dataclasses.fields(schema):
+        kind, key = hints[field.name], f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(kind):
+            found |= _leaves(typing.cast("type[Any]", kind), f"{key}.")
+        else:
+            # a field with a factory has no plain default
+            factory = None if field.default_factory is dataclasses.MISSING else field.default_factory
+            found[key] = Knob(field.name, kind, factory() if factory else field.default)
+    return found
+
+
+def knobs_of_parts(choices: Mapping[str, str]) -> dict[str, Knob]:
+    """The knobs of the chosen parts, by dotted key; imports those parts and no others.
+
+    Raises:
+        RegistryError: no such part, or it needs a missing package.
+    """
+    found: dict[str, Knob] = {}
+    for group, name in choices.items():
+        for knob in registry(kind_of(group)).knobs(name):
+            found[f"{dotted(group)}.{knob.name}"] = knob
+    return found
+
+
+def dotted(group: str) -> str:
+    """The key of a group's node: dit/block -> dit.block."""
+    return group.replace("/", ".")
+
+
+def unknown(key: str, keys: Iterable[str], where: str = "") -> ConfigError:
+    """The error for a key that isn't there, with the nearest one and its neighbours."""
+    every = sorted(keys)
+    section = key.rpartition(".")[0]
+    neighbours = [name for name in every if name.rpartition(".")[0] == section] if section else []
+    shown = neighbours or sorted({name.split(".")[0] for name in every})
+    same_word = [name for name in every if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    close = same_word or difflib.get_close_matches(key, [*every, *shown], n=1, cutoff=0.6)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    tail = f" (in {where})" if where else ""
+    return ConfigError(f"unknown key {key!r}{tail}: {hint}choose from: {', '.join(shown)}")
