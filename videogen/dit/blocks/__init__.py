@@ -17,7 +17,8 @@ class BlockCondition:
 
     Args:
         grid: (T, H, W), the number of tokens along each axis; N = T * H * W, time outermost.
-        time: embedded timestep, one for all tokens (B, 1, D) or one a token (B, N, D).
+        time: embedded timestep, one for all tokens (B, 1, D), one a frame (B, T, D) or one a token (B, N, D);
+            `layers.Modulation` takes all three.
         rotary: cosine and sine of the rotation angles of each token, (N, head_dim / 2) each; None without RoPE.
         text: text tokens (B, L, D), already at the model's width.
         text_mask: (B, L) bool, True for words.
