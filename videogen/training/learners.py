@@ -16,10 +16,18 @@ from videogen.training.latents import LatentCache
 from videogen.training.settings import TrainSettings
 
 
+# clips that statistics are taken over
+STATISTICS = 128
+
+
 class Learner(Protocol):
     """One training objective."""
 
     modules: nn.ModuleDict
+
+    def start(self) -> None:
+        """What a new run does once, before its first step."""
+        ...
 
     def loss(self, step: int, source: Generator) -> tuple[Tensor, dict[str, float]]:
         """The loss of a step and the numbers to log."""
@@ -42,6 +50,13 @@ class VAELearner:
         if self.decoder_only:
             vae.encoder.requires_grad_(False)
 
+    def start(self) -> None:
+        """Let a VAE that can start from statistics of the clips do so."""
+        if hasattr(self.vae, "fit") and not self.decoder_only:
+            source = generator(self.settings.seed, -2)
+            shapes = [draw_shape(self.settings, source) for _ in range(STATISTICS)]
+            self.vae.fit(self.dataset.clip(index, *shape).video for index, shape in enumerate(shapes))
+
     def loss(self, step: int, source: Generator) -> tuple[Tensor, dict[str, float]]:
         """Squared error + KL of a batch of clips drawn for this step."""
         shape = draw_shape(self.settings, source)
@@ -57,7 +72,7 @@ class VAELearner:
         return loss, {"loss": loss.item(), "psnr": _decibel(error), "kl": kl.item()}
 
     @torch.no_grad()
-    def latent_statistics(self, clips: int = 64) -> tuple[list[float], list[float]]:
+    def latent_statistics(self, clips: int = STATISTICS) -> tuple[list[float], list[float]]:
         """Shift and scale per channel that make the latents of the training clips zero-mean and of unit variance."""
         source = generator(self.settings.seed, -1)
         latents = []
@@ -99,7 +114,13 @@ class DenoiserLearner:
         self.shift = torch.tensor(spec.shift).view(-1, 1, 1, 1)
         self.scale = torch.tensor(spec.scale).view(-1, 1, 1, 1)
         cache = Path(settings.output) / "latents"
+        if settings.compile:
+            for block in denoiser.blocks:
+                block.compile(dynamic=True)
         self.cache = LatentCache.open(cache, vae, dataset, settings) if settings.cached_clips else None
+
+    def start(self) -> None:
+        """Nothing: a denoiser starts from random weights."""
 
     def loss(self, step: int, source: Generator) -> tuple[Tensor, dict[str, float]]:
         """Weighted squared error of the prediction at random times."""

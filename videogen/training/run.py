@@ -134,6 +134,8 @@ class Run:
         """Load the newest complete checkpoint of `output`; the step to go on with, 0 for a new run."""
         folder = newest(output)
         if folder is None:
+            self.learner.start()
+            self.ema = EMA(self.modules, self.settings.ema)
             return 0
         step = int(json.loads((folder / "run.json").read_text())["step"])
         tensors = load_file(folder / STATE)

@@ -48,7 +48,9 @@ class VAESpec:
             if pixels < 1 or pixels % self.spatial_stride:
                 below = pixels // self.spatial_stride * self.spatial_stride
                 choices = f"{below} or {below + self.spatial_stride}" if below > 0 else f"{self.spatial_stride}"
-                raise ValueError(f"{name} {pixels} does not fit a spatial stride of {self.spatial_stride}: use {choices}")
+                raise ValueError(
+                    f"{name} {pixels} does not fit a spatial stride of {self.spatial_stride}: use {choices}"
+                )
         frames = (num_frames - alone) // stride + alone
         return self.latent_channels, frames, height // self.spatial_stride, width // self.spatial_stride
 

@@ -34,18 +34,19 @@ class Haar3D(nn.Module):
         # frames pair up as (0, 0), (1, 2), (3, 4) …: the first frame is its own past
         x = with_past(self, x, 1, 0, cache)
         corners = rearrange(x, "b c (t p) (h q) (w r) -> (p q r) b c t h w", p=2, q=2, r=2)
-        return rearrange(torch.tensordot(self.matrix, corners.to(self.matrix.dtype), 1), "band b c t h w -> b (band c) t h w")
+        bands: Tensor = torch.tensordot(self.matrix, corners.to(self.matrix.dtype), 1)
+        return rearrange(bands, "band b c t h w -> b (band c) t h w")
 
     def inverse(self, bands: Tensor, first: bool) -> Tensor:
         """Bands -> video; `first` says that the bands start a clip, whose first frame stands alone."""
         split = rearrange(bands, "b (band c) t h w -> band b c t h w", band=8)
-        corners = torch.tensordot(self.matrix.t(), split.to(self.matrix.dtype), 1)
+        corners: Tensor = torch.tensordot(self.matrix.t(), split.to(self.matrix.dtype), 1)
         video = rearrange(corners, "(p q r) b c t h w -> b c (t p) (h q) (w r)", p=2, q=2, r=2)
         return video[:, :, 1:] if first else video
 
 
 class Haar2D(nn.Module):
-    """2D Haar transform of each frame: (B, C, T, H, W) -> (B, 4C, T, H/2, W/2); low, height, width, both differences."""
+    """2D Haar transform of each frame: (B, C, T, H, W) -> (B, 4C, T, H/2, W/2); low, height, width, both."""
 
     matrix: Tensor
 
@@ -56,10 +57,11 @@ class Haar2D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         corners = rearrange(x, "b c t (h q) (w r) -> (q r) b c t h w", q=2, r=2)
-        return rearrange(torch.tensordot(self.matrix, corners.to(self.matrix.dtype), 1), "band b c t h w -> b (band c) t h w")
+        bands: Tensor = torch.tensordot(self.matrix, corners.to(self.matrix.dtype), 1)
+        return rearrange(bands, "band b c t h w -> b (band c) t h w")
 
     def inverse(self, bands: Tensor) -> Tensor:
         """(B, 4C, T, H/2, W/2) -> (B, C, T, H, W)."""
         split = rearrange(bands, "b (band c) t h w -> band b c t h w", band=4)
-        corners = torch.tensordot(self.matrix.t(), split.to(self.matrix.dtype), 1)
+        corners: Tensor = torch.tensordot(self.matrix.t(), split.to(self.matrix.dtype), 1)
         return rearrange(corners, "(q r) b c t h w -> b c t (h q) (w r)", q=2, r=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from videogen.vae._streaming import StreamCache, with_past
 
 Interpolation = Literal["nearest", "trilinear"]
+#: makes the normalisation of a number of channels
+Norm = Callable[[int], nn.Module]
 
 
 class CausalConv3d(nn.Module):
@@ -66,7 +69,9 @@ class ChannelNorm(nn.LayerNorm):
 class ResBlock(nn.Module):
     """norm, SiLU, convolution, twice, plus the input; causal in time, or on each frame alone."""
 
-    def __init__(self, channels_in: int, channels_out: int, *, frames_alone: bool = False) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, *, frames_alone: bool = False, norm: Norm = ChannelNorm
+    ) -> None:
         super().__init__()
 
         def conv(source: int, kernel: int) -> nn.Module:
@@ -74,23 +79,27 @@ class ResBlock(nn.Module):
                 return FrameConv(source, channels_out, kernel, padding=kernel // 2)
             return CausalConv3d(source, channels_out, kernel)
 
-        self.norm1, self.conv1 = ChannelNorm(channels_in), conv(channels_in, 3)
-        self.norm2, self.conv2 = ChannelNorm(channels_out), conv(channels_out, 3)
+        self.norm1, self.conv1 = norm(channels_in), conv(channels_in, 3)
+        self.norm2, self.conv2 = norm(channels_out), conv(channels_out, 3)
         self.shortcut = conv(channels_in, 1) if channels_in != channels_out else None
+        with torch.no_grad():
+            # a block starts close to its shortcut, so that a deep stack learns its linear part first
+            getattr(self.conv2, "conv", self.conv2).weight.mul_(0.1)
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)), cache)
         h = self.conv2(F.silu(self.norm2(h)), cache)
         skip: Tensor = x if self.shortcut is None else self.shortcut(x, cache)
-        return skip + h
+        out: Tensor = skip + h
+        return out
 
 
 class FrameAttention(nn.Module):
     """Single-head self-attention among the positions of each frame, plus the input."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: Norm = ChannelNorm) -> None:
         super().__init__()
-        self.norm = ChannelNorm(channels)
+        self.norm = norm(channels)
         self.qkv = nn.Conv3d(channels, 3 * channels, 1)
         self.out = nn.Conv3d(channels, channels, 1)
 
@@ -120,23 +129,33 @@ class SpaceTimeUpsample(nn.Module):
     Args:
         interpolation: along time. "trilinear" blends neighbours, so it needs the next frame: in a stream the cache's
             look-ahead gives it. Space is always interpolated linearly, as in WF-VAE.
+        feeds_another: a later layer interpolates in time too, so frames of look-ahead go on to it.
     """
 
-    def __init__(self, channels: int, interpolation: Interpolation) -> None:
+    def __init__(self, channels: int, interpolation: Interpolation, *, feeds_another: bool = False) -> None:
         super().__init__()
         self.conv = CausalConv3d(channels, channels)
         self.interpolation = interpolation
+        self.feeds_another = feeds_another
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
-        h = self._double_time(x, cache)
+        onward = self._onward(cache)
+        h = self._double_time(x, onward, cache)
         if cache is not None:
-            # the look-ahead has done its work: from here on the stream holds this chunk's own frames alone
-            cache.lookahead = 0
+            # from here on the stream holds this chunk's own frames, and the look-ahead that goes on
+            cache.lookahead = onward
         h = F.interpolate(h, scale_factor=(1, 2, 2), mode="trilinear", align_corners=False)
         out: Tensor = self.conv(h, cache)
         return out
 
-    def _double_time(self, x: Tensor, cache: StreamCache | None) -> Tensor:
+    def _onward(self, cache: StreamCache | None) -> int:
+        """How many frames of look-ahead leave this layer."""
+        if cache is None or not self.feeds_another or cache.lookahead == 0:
+            return 0
+        # all of the doubled look-ahead is exact but its last frame, which blends with one that isn't known yet
+        return 2 * cache.lookahead - 1
+
+    def _double_time(self, x: Tensor, onward: int, cache: StreamCache | None) -> Tensor:
         past = cache.get(self) if cache is not None else None
         lookahead = cache.lookahead if cache is not None else 0
         head = x[:, :, :1] if past is None else x[:, :, :0]
@@ -146,13 +165,18 @@ class SpaceTimeUpsample(nn.Module):
         real = tail.shape[2] - lookahead
         if cache is not None:
             # the last frame of the tail so far; none while only the head was seen, since the head is no neighbour
-            cache[self] = torch.cat([past, tail[:, :, :real]], dim=2)[:, :, -1:]
+            cache[self] = torch.cat([past, tail[:, :, :real]], dim=2)[:, :, -1:].clone()
         around = torch.cat([past, tail], dim=2)
         if around.shape[2] == 0:
             return head
         doubled = F.interpolate(around, scale_factor=(2, 1, 1), mode=self.interpolation, **_corners(self.interpolation))
         start = 2 * past.shape[2]
-        return torch.cat([head, doubled[:, :, start : start + 2 * real]], dim=2)
+        return torch.cat([head, doubled[:, :, start : start + 2 * real + onward]], dim=2)
+
+
+def pad_corner(x: Tensor) -> Tensor:
+    """Zeros below and to the right, for kernels of 3 with stride 2."""
+    return F.pad(x, (0, 1, 0, 1))
 
 
 def _corners(interpolation: Interpolation) -> dict[str, bool]:

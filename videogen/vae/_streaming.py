@@ -36,7 +36,8 @@ def with_past(layer: nn.Module, x: Tensor, pad: int, keep: int, cache: StreamCac
     extended = torch.cat([past, x], dim=2)
     if cache is not None:
         end = extended.shape[2] - cache.lookahead
-        cache[layer] = extended[:, :, end - keep : end]
+        # a copy: a view would keep the whole chunk in memory, for every layer
+        cache[layer] = extended[:, :, end - keep : end].clone()
     return extended
 
 
@@ -45,6 +46,8 @@ class CausalVAE(nn.Module):
 
     #: latent frames beyond a chunk that the decoder must see, for layers that interpolate in time
     lookahead = 0
+    #: why pieces of a clip give other numbers than the whole clip, and what to do about it; empty where they don't
+    whole_clip_only = ""
 
     @property
     def spec(self) -> VAESpec:
@@ -59,17 +62,22 @@ class CausalVAE(nn.Module):
         """Latents (B, C, t, h, w) -> video (B, 3, T, H, W), without the cache's look-ahead."""
         raise NotImplementedError
 
-    def encode(self, video: Float[Tensor, "b 3 t h w"]) -> Posterior:
+    def encode(self, video: Float[Tensor, "b rgb t h w"]) -> Posterior:
         """Video in [-1, 1] -> posterior over raw latents.
 
         Raises:
-            ValueError: the strides don't divide the clip's length or size.
+            ValueError: the strides don't divide the clip's length or size, or it has not 3 channels.
         """
+        _check_rgb(video)
         self.spec.latent_shape(*video.shape[2:])
         return DiagonalGaussian(self.encode_chunk(video, None))
 
     def decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 t_out h_out w_out"]:
-        """Raw latents -> video, about [-1, 1]."""
+        """Raw latents -> video, about [-1, 1].
+
+        Raises:
+            ValueError: the latents have another number of channels than the spec says.
+        """
         _check_channels(latents, self.spec)
         return self.decode_chunk(latents, None)
 
@@ -78,19 +86,35 @@ class CausalVAE(nn.Module):
         """Chunks of video, of any lengths -> modes of the posterior, equal to the whole clip's.
 
         Raises:
-            ValueError: the frames end inside a temporal stride.
+            ValueError: the frames end inside a temporal stride, a frame's size or channels don't fit, or there is a
+                second chunk and this VAE needs the whole clip at once.
         """
+        if self.whole_clip_only:
+            for clip in only_chunk(chunks, self.whole_clip_only):
+                yield self.encode(clip).mode()
+            return
         cache = StreamCache()
-        sizes = _stride_chunks(self.spec)
-        for chunk in regroup(chunks, sizes, "frames"):
+        for chunk in regroup(chunks, _stride_chunks(self.spec), "frames"):
+            _check_rgb(chunk)
+            # the frames were counted by the regrouping, so it is the height and width that are checked here
+            self.spec.latent_shape(1 if self.spec.first_frame_alone else self.spec.temporal_stride, *chunk.shape[3:])
             yield DiagonalGaussian(self.encode_chunk(chunk, cache)).mode()
 
     @torch.no_grad()
     def decode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Chunks of raw latents -> video, equal to the whole clip's, each given out as soon as it is known."""
+        """Chunks of raw latents -> video, equal to the whole clip's, each given out as soon as it is known.
+
+        Raises:
+            ValueError: the latents have another number of channels than the spec says, or there is a second chunk
+                and this VAE needs the whole clip at once.
+        """
+        if self.whole_clip_only:
+            for clip in only_chunk(chunks, self.whole_clip_only):
+                yield self.decode(clip)
+            return
         cache = StreamCache()
         held: Tensor | None = None
-        for chunk in chunks:
+        for chunk in filled(chunks):
             _check_channels(chunk, self.spec)
             if self.lookahead == 0:
                 yield self.decode_chunk(chunk, cache)
@@ -102,6 +126,11 @@ class CausalVAE(nn.Module):
         if held is not None:
             cache.lookahead = 0
             yield self.decode_chunk(held, cache)
+
+
+def _check_rgb(video: Tensor) -> None:
+    if video.shape[1] != 3:
+        raise ValueError(f"the video has {video.shape[1]} channels: give 3, red, green and blue, in (B, 3, T, H, W)")
 
 
 def _check_channels(latents: Tensor, spec: VAESpec) -> None:
@@ -118,6 +147,26 @@ def _stride_chunks(spec: VAESpec) -> Callable[[int, bool], int]:
         return waiting // spec.temporal_stride * spec.temporal_stride
 
     return ready
+
+
+def filled(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The chunks that hold a frame."""
+    return (chunk for chunk in chunks if chunk.shape[2])
+
+
+def only_chunk(chunks: Iterable[Tensor], reason: str) -> Iterator[Tensor]:
+    """The one chunk of a stream that can't be cut; none if the stream is empty.
+
+    Raises:
+        ValueError: a second chunk follows; `reason` says why that won't do.
+    """
+    stream = filled(chunks)
+    clip = next(stream, None)
+    if clip is None:
+        return
+    if next(stream, None) is not None:
+        raise ValueError(f"a clip in several chunks can't come out as the whole clip does: {reason}")
+    yield clip
 
 
 def regroup(chunks: Iterable[Tensor], ready: Callable[[int, bool], int], unit: str) -> Iterator[Tensor]:
