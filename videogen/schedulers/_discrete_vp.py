@@ -1,0 +1,198 @@
+"""Variance-preserving schedules made of discrete training steps: betas, step grids, times between the steps."""
+
+# annotations stay evaluated here: the knobs' types are read from the subclasses, whose modules needn't import them
+import dataclasses
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Generator, Tensor
+
+from videogen.schedulers._shared import NoiseSchedule, check_choice, check_levels, within
+
+BetaSchedule = Literal["linear", "scaled_linear", "cosine"]
+Spacing = Literal["leading", "linspace", "trailing"]
+
+DATA_TIME = -1.0
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class DiscreteVP(NoiseSchedule):
+    """A Markov chain of N noising steps (Ho et al., arXiv 2006.11239), alpha^2 + sigma^2 = 1.
+
+    Time t = 0 … N - 1 is what the t-th training step leaves, and time -1 is clean data: alpha 1, sigma 0. Between two
+    integers log(alpha / sigma) is linear in time; where it is infinite at one end (data; noise without data) the ratio
+    that vanishes there is linear instead.
+
+    Args:
+        num_train_timesteps: N.
+        beta_schedule: how the variance that a step adds grows: linear (arXiv 2006.11239), scaled_linear (its root is
+            linear; latent diffusion) or cosine (Nichol and Dhariwal, arXiv 2102.09672, eq. 17, betas up to 0.999).
+        beta_start: variance that the first step adds; cosine has no use for it.
+        beta_end: variance that the last step adds; cosine has no use for it.
+        zero_terminal_snr: rescale so that the last step leaves nothing but noise (Lin et al., arXiv 2305.08891,
+            algorithm 1); epsilon can't be predicted there.
+        timestep_spacing: which of the N times a sampler visits (arXiv 2305.08891, table 2); only trailing and
+            linspace start at the noisiest.
+        steps_offset: added to the times of leading.
+        min_snr_gamma: caps the signal-to-noise ratio that weighs the loss, see `loss_weight`; 0 is weight 1.
+
+    Raises:
+        ValueError: a knob out of range, or an offset that the spacing would ignore.
+    """
+
+    num_train_timesteps: int = 1000
+    beta_schedule: BetaSchedule = "linear"
+    beta_start: float = 0.0001
+    beta_end: float = 0.02
+    zero_terminal_snr: bool = False
+    timestep_spacing: Spacing = "trailing"
+    steps_offset: int = 0
+    min_snr_gamma: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("beta_schedule", self.beta_schedule, get_args(BetaSchedule))
+        check_choice("timestep_spacing", self.timestep_spacing, get_args(Spacing))
+        if self.num_train_timesteps < 3:
+            raise ValueError(f"num_train_timesteps={self.num_train_timesteps}: at least 3, usually 1000")
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            raise ValueError(f"betas from {self.beta_start} to {self.beta_end}: they must ascend within (0, 1)")
+        if self.steps_offset < 0 or (self.steps_offset and self.timestep_spacing != "leading"):
+            raise ValueError(
+                f"steps_offset={self.steps_offset} with timestep_spacing={self.timestep_spacing!r}: "
+                "an offset is at least 0 and belongs to leading; set it to 0"
+            )
+        if self.min_snr_gamma < 0:
+            raise ValueError(f"min_snr_gamma={self.min_snr_gamma}: at least 0, usually 5; 0 switches it off")
+        bars = alpha_bars(self.num_train_timesteps, self.beta_schedule, self.beta_start, self.beta_end)
+        if self.zero_terminal_snr:
+            bars = without_terminal_signal(bars)
+        # log(alpha / sigma) at times 0 … N - 1, descending; -inf at the last one if no signal is left there
+        self._log_ratio = (bars.log() - (-bars).log1p()) / 2
+
+    @property
+    def last_time(self) -> int:
+        """The noisiest time, N - 1."""
+        return self.num_train_timesteps - 1
+
+    def timesteps(self, steps: int, tokens: int | None = None) -> Tensor:
+        """The descending times of `steps` steps, (steps + 1,) float64, whole numbers and -1 at the end; any size alike.
+
+        Raises:
+            ValueError: no step, or more than there are training steps.
+        """
+        number = self.num_train_timesteps
+        if not 1 <= steps <= number:
+            raise ValueError(f"steps={steps}: from 1 to num_train_timesteps={number}")
+        index = torch.arange(steps, dtype=torch.float64)
+        match self.timestep_spacing:
+            case "leading":
+                times = (index * (number // steps) + self.steps_offset).flip(0)
+            case "linspace":
+                times = (index * (self.last_time / max(steps - 1, 1))).round().flip(0)
+                # a single step starts at the noisiest time too
+                times[0] = self.last_time
+            case "trailing":
+                # halves round by their last bit: in this order of operations as in the published grids, numpy's arange
+                times = (number + index * ((number - number / steps) - number)).round() - 1
+        if times[0] > self.last_time:
+            raise ValueError(
+                f"steps={steps} with steps_offset={self.steps_offset} starts at time {times[0]:g}, beyond the last, "
+                f"{self.last_time}: take fewer steps or set steps_offset=0"
+            )
+        return torch.cat([times, torch.tensor([DATA_TIME], dtype=torch.float64)])
+
+    def alpha_sigma(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha and sigma at each time, whole or not, float64, of its shape; ValueError outside [-1, N - 1]."""
+        time = within(timestep, DATA_TIME, self.last_time, "-1 is clean data, the upper end the noisiest training step")
+        table, last = self._table(time.device)
+        left = time.floor().clamp(0, last - 1)
+        inner = torch.lerp(table[left.long()], table[left.long() + 1], time - left)
+        first, end = table[0] - (time + 1).log(), table[last] + (last + 1 - time).log()
+        log_ratio = torch.where(time < 0, first, torch.where(time > last, end, inner))
+        return torch.sigmoid(2 * log_ratio).sqrt(), torch.sigmoid(-2 * log_ratio).sqrt()
+
+    def time_of(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The time of a ratio alpha / sigma, float64, N - 1 for a lower one than the schedule reaches.
+
+        Raises:
+            ValueError: what is no noise level.
+        """
+        alpha, sigma = check_levels(alpha, sigma)
+        log_ratio = alpha.log() - sigma.log()
+        table, last = self._table(log_ratio.device)
+        right = torch.searchsorted(-table, -log_ratio.contiguous()).clamp(1, last)
+        inner = right - 1 + (table[right - 1] - log_ratio) / (table[right - 1] - table[right])
+        first, end = (table[0] - log_ratio).exp() - 1, last + 1 - (log_ratio - table[last]).exp()
+        time = torch.where(log_ratio > table[0], first, torch.where(log_ratio < table[last], end, inner))
+        return time.clamp(DATA_TIME, self.last_time)
+
+    def sample_times(self, batch: int, generator: Generator | None = None) -> Tensor:
+        """Training times (batch,): whole numbers from 0 to N - 1, float64, on the generator's device."""
+        device = generator.device if generator is not None else None
+        times = torch.randint(self.num_train_timesteps, (batch,), generator=generator, device=device)
+        return times.double()
+
+    def loss_weight(self, timestep: Tensor) -> Tensor:
+        """Weight of the squared error at each time, float64, of the timestep's shape.
+
+        1, or with `min_snr_gamma` the weight that makes it the squared error of x0 times min(SNR, gamma), where
+        SNR = alpha^2 / sigma^2 (Hang et al., arXiv 2303.09556, section 3.4): min(SNR, gamma) for x0, and this over SNR
+        for epsilon, over SNR + 1 for v, over (alpha + sigma)^2 / sigma^2 for flow.
+        """
+        if self.min_snr_gamma == 0:
+            return super().loss_weight(timestep)
+        alpha, sigma = self.alpha_sigma(timestep)
+        # with both ratios in the minimum no weight is 0 / 0 where alpha or sigma is 0
+        match self.prediction:
+            case "x0":
+                return torch.minimum((alpha / sigma).square(), torch.full_like(alpha, self.min_snr_gamma))
+            case "epsilon":
+                return torch.minimum(torch.ones_like(alpha), self.min_snr_gamma * (sigma / alpha).square())
+            case "v":
+                return torch.minimum(alpha.square(), self.min_snr_gamma * sigma.square())
+            case "flow" | "flow_neg":
+                capped = torch.minimum(alpha.square(), self.min_snr_gamma * sigma.square())
+                return capped / (alpha + sigma).square()
+
+    def _table(self, device: torch.device) -> tuple[Tensor, int]:
+        """log(alpha / sigma) at times 0 …, and the last time at which it is finite."""
+        return self._log_ratio.to(device), self.last_time - self.zero_terminal_snr
+
+    def _transition(self, timestep: Tensor, next_timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """beta of the noising step from `next_timestep` up to `timestep`, and the variance of its exact reversal.
+
+        That is 1 - alpha^2 / alpha'^2, and sigma'^2 / sigma^2 times it (arXiv 2006.11239, eq. 7), float64.
+
+        Raises:
+            ValueError: a step that doesn't lead towards data.
+        """
+        (alpha, sigma), (next_alpha, next_sigma) = self.alpha_sigma(timestep), self.alpha_sigma(next_timestep)
+        if bool(((next_timestep > timestep) | (sigma == 0) | (next_alpha == 0)).any()):
+            raise ValueError(
+                f"a random step from time {timestep} to {next_timestep} doesn't lead towards data: "
+                "give descending times above -1 (only ddim with eta=0 walks towards noise)"
+            )
+        beta = 1 - (alpha / next_alpha).square()
+        return beta, (next_sigma / sigma).square() * beta
+
+
+def alpha_bars(number: int, schedule: BetaSchedule, start: float, end: float) -> Tensor:
+    """alpha_t^2 for t = 0 … number - 1: the running product of 1 - beta, (number,) float64."""
+    match schedule:
+        case "linear":
+            betas = torch.linspace(start, end, number, dtype=torch.float64)
+        case "scaled_linear":
+            betas = torch.linspace(start**0.5, end**0.5, number, dtype=torch.float64).square()
+        case "cosine":
+            time = torch.arange(number + 1, dtype=torch.float64) / number
+            curve = ((time + 0.008) / 1.008 * math.pi / 2).cos().square()
+            betas = (1 - curve[1:] / curve[:-1]).clamp(max=0.999)
+    return (1 - betas).cumprod(0)
+
+
+def without_terminal_signal(bars: Tensor) -> Tensor:
+    """alpha_t^2 shifted and scaled so that the first stays and the last is 0 (arXiv 2305.08891, algorithm 1)."""
+    alphas = bars.sqrt()
+    return ((alphas - alphas[-1]) * (alphas[0] / (alphas[0] - alphas[-1]))).square()
