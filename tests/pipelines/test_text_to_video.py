@@ -1,0 +1,162 @@
+"""The sampling loop: seeds, batches, guidance, and what it says of bad input."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+
+import videogen
+from videogen.pipelines.guidance import guide, stack_features
+from videogen.pipelines.text_to_video import Sampling, TextToVideo
+from videogen.text import TextFeatures
+
+SAMPLING = Sampling(num_frames=5, height=16, width=24, steps=3, guidance=2.0)
+
+
+def pipeline(scheduler: str = "rectified_flow", **knobs: Any) -> TextToVideo:
+    torch.manual_seed(0)
+    attention = videogen.build("attention", "sdpa")
+    denoiser = videogen.build(
+        "denoiser",
+        "dit",
+        4,
+        16,
+        lambda dim, heads: videogen.build("dit/block", "full3d", dim, heads, attention),
+        dim=32,
+        depth=2,
+        num_heads=2,
+        patch_size=(1, 1, 1),
+    )
+    # a new DiT predicts zero whatever it is told
+    for parameter in denoiser.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.2)
+    words = videogen.build("text", "words", vocabulary=("a", "circle", "red"), dim=16, depth=1, num_heads=2)
+    scale = dict(latent_scale=(2.0, 1.0, 0.5, 1.0), latent_shift=(0.1, 0.0, -0.2, 0.3))
+    vae = videogen.build("vae", "wavelet", latent_channels=4, base_channels=8, encoder_flow=8, use_attention=False, **scale)
+    return TextToVideo(
+        vae=vae,
+        denoiser=denoiser,
+        text=words,
+        objective=videogen.build("scheduler", "rectified_flow", prediction="x0"),
+        scheduler=videogen.build("scheduler", scheduler, **knobs),
+        sampling=SAMPLING,
+    )
+
+
+@pytest.mark.parametrize("scheduler", ["rectified_flow", "ddim", "ddpm"])
+def test_equal_seeds_give_equal_videos_alone_or_in_a_batch(scheduler: str) -> None:
+    pipe = pipeline(scheduler)
+    prompts = ["a red circle", "a circle", "a red a red circle"]
+    together = pipe(prompts, seed=[3, 5, 7])
+    assert together.shape == (3, 3, 5, 16, 24)
+    for row, (prompt, seed) in enumerate(zip(prompts, (3, 5, 7), strict=True)):
+        alone = pipe(prompt, seed=seed)
+        # float32 sums come in another order in a batch; nothing else may differ
+        torch.testing.assert_close(together[row : row + 1], alone, rtol=0, atol=2e-4)
+        assert torch.equal(alone, pipe(prompt, seed=seed))
+    assert not torch.allclose(together[0], pipe(prompts[0], seed=4)[0], atol=1e-2)
+
+
+def test_one_seed_serves_all_prompts_of_a_batch() -> None:
+    same = pipeline()(["a red circle", "a red circle"], seed=9)
+    torch.testing.assert_close(same[0], same[1], rtol=0, atol=2e-4)
+
+
+def test_the_sentence_and_the_negative_prompt_change_the_video() -> None:
+    pipe = pipeline()
+    plain = pipe("a red circle")
+    assert (plain - pipe("a circle")).abs().max() > 1e-3
+    assert (plain - pipe("a red circle", negative_prompt="circle")).abs().max() > 1e-3
+    assert torch.equal(plain, pipe("a red circle", negative_prompt=" "))
+
+
+def test_guidance_of_one_never_asks_for_the_absence_of_text() -> None:
+    pipe = pipeline()
+    asked: list[int] = []
+    encode = pipe.text.null
+    pipe.text.null = lambda batch: (asked.append(batch), encode(batch))[1]  # type: ignore[method-assign]
+    pipe("a red circle", guidance=1.0)
+    assert asked == []
+    pipe("a red circle", guidance=1.5)
+    assert asked == [1]
+
+
+def test_latents_are_unscaled_before_decoding() -> None:
+    pipe = pipeline()
+    seen: list[torch.Tensor] = []
+    video = pipe("a red circle", callback=lambda step, latents: seen.append(latents))
+    assert len(seen) == SAMPLING.steps
+    spec = pipe.vae.spec
+    scale, shift = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in (spec.scale, spec.shift))
+    with torch.no_grad():
+        torch.testing.assert_close(video, pipe.vae.decode(seen[-1] / scale + shift).clamp(-1, 1))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "changes", "message"),
+    [
+        ("  ", {}, "prompt 1 is empty"),
+        (["a circle", ""], {}, "prompt 2 is empty"),
+        ([], {}, "at least one sentence"),
+        ("a circle", {"num_frames": 6}, "use 5 or 9"),
+        ("a circle", {"width": 20}, "use 16 or 24"),
+        ("a circle", {"steps": 0}, "at least 1"),
+        ("a circle", {"seed": [1, 2]}, "2 seeds for 1 prompts"),
+    ],
+)
+def test_bad_input_is_refused_before_sampling(prompt: Any, changes: dict[str, Any], message: str) -> None:
+    pipe = pipeline()
+    with pytest.raises(ValueError, match=message):
+        pipe(prompt, callback=lambda step, latents: pytest.fail("it sampled"), **changes)
+
+
+def test_unknown_setting_is_refused() -> None:
+    with pytest.raises(TypeError, match="guidanse"):
+        pipeline()("a circle", guidanse=3.0)
+
+
+def test_a_number_that_is_not_finite_names_stage_and_step() -> None:
+    pipe = pipeline()
+    torch.nn.init.constant_(pipe.denoiser.out.bias, float("nan"))
+    with pytest.raises(FloatingPointError, match="denoising step 1 of 3"):
+        pipe("a red circle")
+    pipe = pipeline()
+    torch.nn.init.constant_(pipe.vae.decoder.out.bias, float("inf"))
+    with pytest.raises(FloatingPointError, match="decoding"):
+        pipe("a red circle")
+    pipe = pipeline()
+    for parameter in pipe.text.parameters():
+        torch.nn.init.constant_(parameter, float("nan"))
+    with pytest.raises(FloatingPointError, match="encoding the text"):
+        pipe("a red circle")
+
+
+def test_guidance_formula_and_rescale() -> None:
+    generator = torch.Generator().manual_seed(0)
+    conditional, unconditional = (torch.randn(2, 4, 3, 5, 5, generator=generator).double() for _ in range(2))
+    assert torch.equal(guide(conditional, unconditional, 0.0), unconditional)
+    torch.testing.assert_close(guide(conditional, unconditional, 1.0), conditional)
+    rescaled = guide(conditional, unconditional, 5.0, rescale=1.0)
+    axes = (1, 2, 3, 4)
+    torch.testing.assert_close(rescaled.std(axes), conditional.std(axes))
+    plain = guide(conditional, unconditional, 5.0)
+    torch.testing.assert_close(guide(conditional, unconditional, 5.0, 0.7), 0.7 * rescaled + 0.3 * plain)
+
+
+def test_stacked_features_are_padded_and_masked() -> None:
+    long = TextFeatures(torch.ones(1, 3, 2), torch.ones(1, 3, dtype=torch.bool), torch.ones(1, 2))
+    short = TextFeatures(torch.ones(1, 1, 2), torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 2))
+    stacked = stack_features(long, short)
+    assert stacked.mask.tolist() == [[True, True, True], [True, False, False]]
+    assert stacked.tokens[1, 1:].abs().sum() == 0
+    assert stacked.pooled is not None
+    assert stacked.pooled.shape == (2, 2)
+    assert stack_features(long._replace(pooled=None), short).pooled is None
+
+
+def test_sampling_defaults_are_those_of_the_model() -> None:
+    assert dataclasses.asdict(pipeline().sampling) == dataclasses.asdict(SAMPLING)
