@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from videogen.config.building import Parts, build_part, build_parts, build_pipeline, build_vae, part_configs
 from videogen.config.composing import compose, expand
+from videogen.config.exporting import export_model
 from videogen.config.schema import COMMANDS, ConfigError
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "build_vae",
     "compose",
     "expand",
+    "export_model",
     "part_configs",
 ]

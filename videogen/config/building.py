@@ -115,10 +115,11 @@ def weights_folder(weights: str) -> Path:
     Raises:
         ConfigError: neither is there.
     """
-    for folder in (Path(weights), WEIGHTS / weights):
-        if folder.is_dir():
-            return folder
-    shipped = [path.name for path in WEIGHTS.glob("*") if path.is_dir()]
+    # a name that ships wins over a folder that happens to lie here
+    shipped = {path.name: path for path in WEIGHTS.glob("*") if path.is_dir()}
+    folder = shipped.get(weights, Path(weights))
+    if folder.is_dir():
+        return folder
     raise ConfigError(
         f"weights={weights}: no such folder, and no weights of that name ship: {nearest(weights, shipped)}"
     )

@@ -29,9 +29,11 @@ from videogen.config.schema import (
     unknown,
 )
 from videogen.kinds import registry
-from videogen.registry import Knob, fits
+from videogen.registry import Knob, RegistryError, fits
 
 DEFAULT_MODEL = "shapes"
+# what says "none" where a name or a path is expected
+NONE = "null"
 
 
 def compose(command: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -48,16 +50,20 @@ def compose(command: str, overrides: Sequence[str]) -> dict[str, Any]:
     given = arguments.sort(command, overrides)
     layers = _layers(command, given.presets)
     choices = _choices(command, layers, given.choices)
-    schema = {**settings_of(command), **knobs_of_parts(choices)}
+    schema_of_parts = knobs_of_parts(choices)
+    schema = {**settings_of(command), **schema_of_parts}
     values: dict[str, Any] = {}
-    for layer in layers:
-        values |= dict(layer.settings(schema, choices))
-    if command == "train" and not _is_folder(given.presets.get("model")):
-        # a preset's own weights are for those who use the model: training starts afresh unless told otherwise
-        values["weights"] = None
+    for group, layer in layers.items():
+        # a model says what it is; what to do with it, and where to write, is for its user to say
+        allowed = {**settings_of("model"), **schema_of_parts} if group == "model" else schema
+        set_here = dict(layer.settings(allowed, choices))
+        if group == "model" and command == "train" and layer.path.is_relative_to(files.PRESETS):
+            # a preset's weights are for those who use the model: training starts afresh unless told otherwise
+            set_here.pop("weights", None)
+        values |= set_here
     tree = _merge(schema, choices, values, _checked(given, schema, command))
     for key, text in given.verbatim.items():
-        _set(tree, key, None if key == "weights" and text == "null" else text)
+        _set(tree, key, None if key == "weights" and text == NONE else text)
     _check(tree, schema)
     return tree
 
@@ -85,56 +91,51 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
 
 
 def _options(key: str) -> list[str]:
-    if key in PRESET_GROUPS:
-        return sorted(path.stem for path in (files.PRESETS / key).glob("*.yaml"))
-    return registry(kind_of(key.replace(".", "/"))).names()
+    return list(files.presets(key)) if key in PRESET_GROUPS else registry(kind_of(key.replace(".", "/"))).names()
 
 
-def _layers(command: str, presets: Mapping[str, str]) -> list[ConfigFile]:
-    """The files in force, the later over the earlier: model, train, experiment; an experiment may choose the others."""
-    chosen = {"model": DEFAULT_MODEL}
-    experiment = None
-    if presets.get("experiment", "null") != "null":
+def _layers(command: str, presets: Mapping[str, str]) -> dict[str, ConfigFile]:
+    """The files in force, later over earlier: model, train, experiment; an experiment may choose the other two."""
+    chosen, experiment = {"model": DEFAULT_MODEL}, None
+    if presets.get("experiment", NONE) != NONE:
         experiment = files.read(Path(presets["experiment"]))
-        chosen |= {group: name for group, name in experiment.choices.items() if group in ("model", "train")}
+        chosen |= {group: experiment.choices[group] for group in ("model", "train") if group in experiment.choices}
     chosen |= presets
-    found = []
-    if chosen["model"] != "null":
-        found.append(_model(chosen["model"]))
-    if command == "train" and chosen.get("train", "null") != "null":
-        found.append(files.read_preset("train", chosen["train"]))
-    return [*found, *([experiment] if experiment else [])]
+    layers = {}
+    if chosen["model"] != NONE:
+        layers["model"] = files.read_model(chosen["model"])
+    if command == "train" and chosen.get("train", NONE) != NONE:
+        layers["train"] = files.read_preset("train", chosen["train"])
+    return {**layers, **({"experiment": experiment} if experiment else {})}
 
 
-def _is_folder(model: str | None) -> bool:
-    return model is not None and ("/" in model or Path(model).is_dir())
-
-
-def _model(model: str) -> ConfigFile:
-    if not _is_folder(model):
-        return files.read_preset("model", model)
-    folder = Path(model)
-    if not (folder / "model.yaml").is_file():
-        raise ConfigError(f"model={model}: that folder has no model.yaml, so it is no checkpoint of a model")
-    read = files.read(folder / "model.yaml")
-    return ConfigFile(read.path, read.choices, {**read.values, "weights": str(folder)})
-
-
-def _choices(command: str, layers: Sequence[ConfigFile], given: Mapping[str, str]) -> dict[str, str]:
+def _choices(command: str, layers: Mapping[str, ConfigFile], given: Mapping[str, str]) -> dict[str, str]:
     """Which part stands in each group, by its registered name."""
-    known = groups(command)
-    choices = {group: CHOICES[group] for group in known}
-    for layer in layers:
+    choices = {group: CHOICES[group] for group in groups(command)}
+    for kind, layer in layers.items():
+        # the dataset is chosen where there is training, by a file that may serve other commands too
+        known = groups("generate" if kind == "model" else "train")
+        also = ["model", "train"] if kind == "experiment" else []
         for group, name in layer.choices.items():
-            if group in known:
-                choices[group] = name
-            elif group not in (*PRESET_GROUPS, "data"):
-                raise unknown(group, [*known, "model", "train"], f"the defaults of {layer.path}")
+            if group not in (*known, *also):
+                raise unknown(group, [*known, *also], f"the defaults of {layer.path}")
+            if group in choices:
+                choices[group] = _registered(group, name, str(layer.path))
     for group, name in given.items():
         if "," in name:
             raise ConfigError(f"{dotted(group)}={name}: several values are a sweep, which needs -m")
-        choices[group] = name
-    return {group: registry(kind_of(group)).describe(name).name for group, name in choices.items()}
+        choices[group] = _registered(group, name)
+    return choices
+
+
+def _registered(group: str, name: str, where: str = "") -> str:
+    """The name itself, of an alias the name that it stands for."""
+    try:
+        return registry(kind_of(group)).describe(name).name
+    except RegistryError as error:
+        # an objective is found among the schedulers, and asked for by its own name
+        tail = f" (in {where})" if where else ""
+        raise ConfigError(f"{dotted(group)}={name}: {error}{tail}") from error
 
 
 def _checked(given: Arguments, schema: Mapping[str, Knob], command: str) -> list[str]:

@@ -48,20 +48,24 @@ class ConfigFile:
     ) -> Iterator[tuple[str, Any]]:
         for name, value in values.items():
             key = f"{prefix}{name}"
+            is_section = any(known.startswith(f"{key}.") for known in schema)
             if key in other:
                 continue
             if key in schema:
                 if not fits(value, schema[key].type):
                     raise ConfigError(f"{key}={value!r} is not of type {type_name(schema[key].type)} (in {self.path})")
                 yield key, value
-            elif isinstance(value, Mapping) and any(known.startswith(f"{key}.") for known in schema):
+            elif is_section and isinstance(value, Mapping):
                 yield from self._walk(value, f"{key}.", schema, other)
-            elif any(known.startswith(f"{key}.") for known in schema):
-                raise ConfigError(
-                    f"{key}={value!r} is not a mapping of settings (in {self.path}): name a part in `defaults`"
-                )
+            elif is_section:
+                raise ConfigError(f"{key}={value!r} (in {self.path}) is no mapping: a part is named in `defaults`")
             else:
                 raise unknown(key, schema, str(self.path))
+
+
+def presets(group: str) -> dict[str, Path]:
+    """The presets of a group, "model" or "train", by name."""
+    return {path.stem: path for path in sorted((PRESETS / group).glob("*.yaml"))}
 
 
 def read_preset(group: str, name: str) -> ConfigFile:
@@ -70,11 +74,31 @@ def read_preset(group: str, name: str) -> ConfigFile:
     Raises:
         ConfigError: no such preset; the nearest is named.
     """
-    found = {path.stem: path for path in (PRESETS / group).glob("*.yaml")}
+    found = presets(group)
     if name not in found:
-        also = " (or the path of a checkpoint folder)" if group == "model" else ""
+        also = ", or give the folder of a checkpoint" if group == "model" else ""
         raise ConfigError(f"no {group} preset is called {name!r}: {nearest(name, found)}{also}")
     return read(found[name])
+
+
+def read_model(model: str) -> ConfigFile:
+    """The preset of that name, or the `model.yaml` of a checkpoint's folder, whose weights are then that folder's.
+
+    Raises:
+        ConfigError: neither is there, or the file isn't of the format.
+    """
+    if not is_folder(model):
+        return read_preset("model", model)
+    folder = Path(model)
+    if not (folder / "model.yaml").is_file():
+        raise ConfigError(f"model={model} is no folder with a model.yaml: give that of a trained model, or a preset")
+    found = read(folder / "model.yaml")
+    return ConfigFile(found.path, found.choices, {**found.values, "weights": str(folder)})
+
+
+def is_folder(model: str) -> bool:
+    """Whether `model` means a folder; a preset's name wins over a folder that happens to lie here."""
+    return model not in presets("model") and ("/" in model or Path(model).is_dir())
 
 
 def read(path: Path) -> ConfigFile:

@@ -40,15 +40,16 @@ class Generate(Settings):
     prompts: str | None = None
     output: str | None = None
     seed: int = 0
+    batch_size: int = 4
 
 
 @dataclasses.dataclass
 class Reconstruct(Settings):
-    """`videogen reconstruct`: a clip through the VAE; `chunk` frames at a time when it is set."""
+    """`videogen reconstruct`: a clip through the VAE, `chunk` frames at a time."""
 
     input: str | None = None
     output: str | None = None
-    chunk: int | None = None
+    chunk: int = 16
 
 
 @dataclasses.dataclass
@@ -67,6 +68,7 @@ class Evaluate(Settings):
     batch_size: int = 8
     seed: int = 0
     input: str | None = None
+    split: str = "test"
     output: str | None = None
 
 
@@ -101,11 +103,13 @@ def groups(command: str) -> list[str]:
 
 
 def settings_of(command: str) -> dict[str, Knob]:
-    """The settings of a command that are no part's knobs, by dotted key.
+    """The settings of a command that are no part's knobs, by dotted key; "model" for those that a model may set.
 
     Raises:
         ConfigError: no such command.
     """
+    if command == "model":
+        return _leaves(Settings, "")
     if command not in COMMANDS:
         raise ConfigError(f"no command is called {command!r}: choose from: {', '.join(COMMANDS)}")
     return _leaves(COMMANDS[command], "")

@@ -1,0 +1,120 @@
+"""`videogen evaluate`: whether videos show what their prompts say, or how much of real clips survives the VAE."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from videogen.config import build_pipeline, build_vae
+from videogen.data import DATASETS
+from videogen.data.video import read_video
+from videogen.metrics.fidelity import psnr, ssim
+from videogen.metrics.shapes import adherence
+from videogen.pipelines.reconstruct import reconstruct
+
+
+def evaluate(config: Mapping[str, Any], label: str = "") -> None:
+    """Measure, print a table, and write the numbers as JSON when `output` says where.
+
+    Args:
+        config: composed for "evaluate".
+        label: to go into the name of the JSON file.
+
+    Raises:
+        ValueError: no clips, or a path that can't be written.
+    """
+    output = None
+    if config["output"] is not None:
+        path = Path(config["output"])
+        output = path.with_name(f"{path.stem}{label}{path.suffix}")
+        check_json(output)
+    measure = measure_adherence if config["task"] == "adherence" else measure_reconstruction
+    result = measure(config)
+    print(table(result["mean"]))
+    if output is not None:
+        text = json.dumps({"task": config["task"], "config": config, **result}, indent=2)
+        output.write_text(text + "\n", encoding="utf-8")
+        print(output)
+
+
+def measure_adherence(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Held-out prompts, one video each: the share that shows each attribute, and all of them at once."""
+    pipeline = build_pipeline(config)
+    dataset = DATASETS.build("shapes", split="heldout", seed=config["seed"])
+    samples, size = range(config["samples"]), (config["num_frames"], config["height"], config["width"])
+    prompts = [dataset.clip(index, *size).text for index in samples]
+    rows = []
+    with tqdm(total=len(prompts), desc="sampling") as bar:
+        for start in range(0, len(prompts), config["batch_size"]):
+            batch = prompts[start : start + config["batch_size"]]
+            seeds = [config["seed"] + start + i for i in range(len(batch))]
+            videos = pipeline(batch, seed=seeds)
+            judged = zip(batch, seeds, videos, strict=True)
+            rows += [{"prompt": text, "seed": seed, **adherence(video, text)} for text, seed, video in judged]
+            bar.update(len(batch))
+    return {"mean": means(rows), "samples": rows}
+
+
+def measure_reconstruction(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Clips of a folder through the VAE: PSNR and SSIM of each."""
+    vae = build_vae(config)
+    rows = []
+    for path in tqdm(find_clips(config)[: config["samples"]], desc="clips"):
+        video = read_video(path).frames
+        rebuilt = reconstruct(vae, video)
+        rows.append({"clip": path.name, "psnr": psnr(video, rebuilt).item(), "ssim": ssim(video, rebuilt).item()})
+    return {"mean": means(rows), "samples": rows}
+
+
+def find_clips(config: Mapping[str, Any]) -> list[Path]:
+    """The clips of a folder: those of the split when it has a metadata.jsonl, else all its MP4 files.
+
+    Raises:
+        ValueError: no folder is given, or there is no clip in it.
+    """
+    if config["input"] is None:
+        raise ValueError("no clips: give their folder, videogen evaluate task=reconstruction input=folder")
+    folder = Path(config["input"])
+    if (folder / "metadata.jsonl").is_file():
+        dataset: Any = DATASETS.build("folder", path=str(folder), split=config["split"])
+        return [folder / entry.file_name for entry in dataset.entries]
+    clips = sorted(folder.glob("*.mp4"))
+    if not clips:
+        raise ValueError(f"input={folder} holds no .mp4 and no metadata.jsonl: give a folder of clips")
+    return clips
+
+
+def means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The mean of each column of numbers or truths; rows that don't have a column don't count for it."""
+    columns = dict.fromkeys(key for row in rows for key, value in row.items() if key != "seed" and not_text(value))
+    found = {}
+    for column in columns:
+        values = [float(row[column]) for row in rows if row.get(column) is not None]
+        found[column] = sum(values) / len(values)
+    return found
+
+
+def not_text(value: Any) -> bool:
+    """Whether a value has a mean."""
+    return isinstance(value, (bool, int, float))
+
+
+def table(numbers: Mapping[str, float]) -> str:
+    """Names and numbers in two columns."""
+    width = max(map(len, numbers), default=0)
+    return "\n".join(f"{name:{width}}  {number:8.4f}" for name, number in numbers.items())
+
+
+def check_json(path: Path) -> None:
+    """Refuse a path that a JSON file can't be written to, before anything long.
+
+    Raises:
+        ValueError: it is a folder, or its folder is missing or not writable.
+    """
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"output={path} can't be written: give a file in a folder that exists, like result.json")

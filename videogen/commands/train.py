@@ -1,0 +1,38 @@
+"""`videogen train`: build what the config names, train it, and leave a folder that `model=` takes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from videogen.config import build_part, build_parts, export_model, part_configs
+from videogen.training.run import train as run_training
+from videogen.training.settings import TrainSettings
+
+
+def train(config: Mapping[str, Any], label: str = "") -> None:
+    """Train one part; at the end `<train.output>/model` holds everything that generate and reconstruct need.
+
+    Args:
+        config: composed for "train".
+        label: appended to the run's folder.
+
+    Raises:
+        ValueError: settings that contradict each other, weights of another model, or a loss that is no number.
+    """
+    settings = TrainSettings(**{**config["train"], "output": f"{config['train']['output']}{label}"})
+    if settings.part == "denoiser" and config["weights"] is None:
+        print(
+            "videogen: warning: the VAE has random weights; give those of a trained one, weights=...", file=sys.stderr
+        )
+    # the parts' first weights are part of what the seed decides
+    torch.manual_seed(settings.seed)
+    parts = build_parts(config)
+    last = run_training(parts, build_part("data", config["data"]), settings, part_configs(config))
+    folder = Path(settings.output) / "model"
+    export_model(config, last, folder)
+    print(f"trained: model={folder}")

@@ -1,0 +1,77 @@
+"""What `--help` prints: plain text, so that it shows at once, without loading a config or a part."""
+
+from __future__ import annotations
+
+OVERVIEW = """\
+Text to video from interchangeable parts.
+
+  videogen generate "a red circle moving right"    a video, and a contact sheet beside it
+  videogen reconstruct input=clip.mp4              a clip through the VAE: PSNR, SSIM, side by side
+  videogen train train=shapes_dit                  train a VAE or a denoiser; goes on where it was killed
+  videogen evaluate task=adherence                 measure a model
+  videogen list [kind] [pattern]                   the parts there are
+  videogen show <kind> <name>                      one part: knobs, defaults, origin
+
+Settings are key=value: vae=causal3d chooses a part, vae.latent_channels=8 sets a knob of it.
+  videogen <command> --help    its settings
+  -m, --multirun               one run for each combination: -m scheduler=ddim,rectified_flow
+  --                           what follows is no option, not even with a dash in front
+  --debug                      where an error came from
+  --version                    which version this is"""
+
+_MODEL = """
+The model:
+  model=shapes              a preset, or the folder of a checkpoint
+  experiment=file.yaml      parts and settings from a file
+  weights=shapes            a checkpoint's folder, or weights that ship; null for random ones
+  vae= denoiser= dit.block= text= objective= scheduler= attention=
+                            another part in that place, see `videogen list`; its knobs as vae.<knob>=value"""
+
+_SAMPLING = """
+Sampling:
+  num_frames= height= width=    length and size; steps= of the scheduler; fps= of the file
+  guidance=                     how strongly the sentence is followed, 1 for not at all
+  guidance_rescale=             0 to 1, tames the contrast of strong guidance
+  negative_prompt=              what to lead away from"""
+
+USAGE = {
+    "generate": f"""\
+videogen generate "<sentence>" [key=value ...]
+
+The sentence is taken as it stands, whatever its punctuation; prompt=<sentence> is the same.
+  prompts=file.txt    one sentence a line
+  output=film.mp4     where to; without it, a name made from sentence and seed
+  seed=0              equal seeds give equal videos
+  batch_size=4        videos made at once
+{_SAMPLING}
+{_MODEL}""",
+    "reconstruct": f"""\
+videogen reconstruct input=clip.mp4 [key=value ...]
+
+  input=clip.mp4      any video file
+  output=pair.mp4     original and reconstruction side by side; without it, a name made from the input's
+  chunk=              frames at a time, to bound memory; the whole clip without it
+{_MODEL}""",
+    "train": f"""\
+videogen train train=<preset> [key=value ...]
+
+  train=shapes_dit    a preset: shapes_vae, shapes_dit, ...
+  train.output=       folder of the run; a run found there is resumed
+  train.steps= train.batch_size= train.learning_rate= train.part= ...
+  data=shapes         the dataset, its knobs as data.<knob>=value
+Weights are random unless model=<folder> or weights=<folder> says otherwise.
+{_MODEL}""",
+    "evaluate": f"""\
+videogen evaluate [task=adherence|reconstruction] [key=value ...]
+
+  task=adherence         does a video show what its held-out prompt says, attribute by attribute
+  task=reconstruction    PSNR and SSIM of the clips in a folder
+  samples=200            how many; seed=0 of the first
+  batch_size=8           videos made at once
+  input=folder           of the clips, for task=reconstruction
+  output=result.json     the numbers
+{_SAMPLING}
+{_MODEL}""",
+    "list": "videogen list [kind] [pattern], e.g. videogen list vae 'w*'",
+    "show": "videogen show <kind> <name>, e.g. videogen show vae wavelet",
+}

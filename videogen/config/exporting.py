@@ -1,0 +1,64 @@
+"""A trained model as one folder: `model.yaml` beside the weights of its parts, what `model=<folder>` takes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from videogen.checkpoints import write_folder
+from videogen.config.building import part_configs, weights_folder
+from videogen.config.schema import groups, settings_of
+
+
+def export_model(config: Mapping[str, Any], checkpoint: Path, folder: Path) -> None:
+    """Put the parts of a checkpoint and those that the training started from into one folder, whole or not at all.
+
+    Args:
+        config: composed for "train".
+        checkpoint: of the run; has the parts that were trained.
+        folder: to write, or to replace.
+    """
+    sources = [checkpoint, *([weights_folder(config["weights"])] if config["weights"] is not None else [])]
+    write_folder(folder, functools.partial(_fill, config, sources))
+
+
+def _fill(config: Mapping[str, Any], sources: list[Path], folder: Path) -> None:
+    saved = {}
+    for part in part_configs(config):
+        source = next((path / part for path in sources if (path / part).is_dir()), None)
+        if source is not None:
+            shutil.copytree(source, folder / part)
+            saved[part] = json.loads((folder / part / "config.json").read_text())
+    (folder / "model.yaml").write_text(yaml.safe_dump(_model(config, saved), sort_keys=False), encoding="utf-8")
+
+
+def _model(config: Mapping[str, Any], saved: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The content of model.yaml; what a part was saved with wins, since training sets the scale of a VAE's latents."""
+    parts = {
+        group: functools.reduce(lambda node, key: node[key], group.split("/"), config) for group in groups("generate")
+    }
+    for part, knobs in saved.items():
+        parts[part] = {key: value for key, value in knobs.items() if key in parts[part]}
+    model: dict[str, Any] = {"defaults": [{f"override /{group}": node["name"]} for group, node in parts.items()]}
+    for group, node in parts.items():
+        *sections, last = group.split("/")
+        place = model
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = {key: value for key, value in node.items() if key != "name"}
+    # where the weights are is said by the folder itself
+    sampling = {key: config[key] for key in settings_of("model") if key != "weights"}
+    return {**model, **sampling}
+
+
+def _inner(config: Mapping[str, Any], group: str) -> dict[str, Any]:
+    node: Any = config
+    for key in group.split("/"):
+        node = node[key]
+    return dict(node)
