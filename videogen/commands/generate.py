@@ -30,8 +30,8 @@ def generate(config: Mapping[str, Any], label: str = "") -> None:
         check_output(path)
     pipeline = build_pipeline(config)
     warn_unknown(pipeline.text, [*sentences, config["negative_prompt"]])
-    for start in range(0, len(sentences), max(1, config["batch_size"])):
-        batch = slice(start, start + max(1, config["batch_size"]))
+    for start in range(0, len(sentences), config["batch_size"]):
+        batch = slice(start, start + config["batch_size"])
         videos = pipeline(sentences[batch], seed=config["seed"], progress=True)
         for path, video in zip(paths[batch], videos, strict=True):
             write_video(path, video, config["fps"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from videogen.config.files import RESERVED
 from videogen.config.schema import ConfigError, dotted, groups, settings_of
@@ -16,6 +16,8 @@ EDIT = re.compile(r"[+~]+[A-Za-z_][\w./@-]*(=.*)?", re.DOTALL)
 VERBATIM = frozenset({"prompt", "negative_prompt", "prompts", "input", "output", "weights", "train.output"})
 # what picks a file of presets
 PRESET_GROUPS = ("model", "train", "experiment")
+# what says "none" where a name or a path is expected
+NONE = "null"
 
 
 @dataclasses.dataclass
@@ -93,8 +95,3 @@ def _refuse_key(key: str, argument: str) -> None:
         raise ConfigError(f"{argument}: {min(reserved)} is refused, a config names registered parts and calls nothing")
     if key.split(".")[0].split("@")[0] == "hydra":
         raise ConfigError(f"{argument}: Hydra itself is not configurable here, remove {key!r}")
-
-
-def looks_like_sentence(arguments: Sequence[tuple[str, str]], key: str) -> bool:
-    """Whether a setting of this key may have been meant as a sentence with an equals sign in it."""
-    return any(" " in value for name, value in arguments if name == key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from videogen.config.schema import ConfigError
 from videogen.kinds import registry
-from videogen.registry import nearest
+from videogen.registry import fits, nearest
 
 if typing.TYPE_CHECKING:
     from videogen.pipelines.text_to_video import TextToVideo
@@ -35,15 +36,21 @@ def build_part(kind: str, node: Mapping[str, Any], *wiring: Any) -> Any:
     """The part that a node names, with its knobs and random weights."""
     parts = registry(kind)
     name = node["name"]
-    # YAML has no tuples, the signatures do
-    tuples = {knob.name for knob in parts.knobs(name) if _is_tuple(knob.type)}
-    knobs = {key: tuple(v) if key in tuples and v is not None else v for key, v in node.items() if key != "name"}
+    declared = {knob.name: knob.type for knob in parts.knobs(name)}
+    knobs = {key: as_declared(value, declared.get(key, Any)) for key, value in node.items() if key != "name"}
     return parts.build(name, *wiring, **knobs)
 
 
-def _is_tuple(annotation: Any) -> bool:
-    origin = typing.get_origin(annotation)
-    return origin is tuple or any(typing.get_origin(argument) is tuple for argument in typing.get_args(annotation))
+def as_declared(value: Any, annotation: Any) -> Any:
+    """A value with tuples where the annotation has tuples: YAML knows lists alone."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return as_declared(value, next((kind for kind in arguments if fits(value, kind)), Any))
+    if not isinstance(value, (list, tuple)) or not arguments:
+        return value
+    each = arguments if origin is tuple and Ellipsis not in arguments else [arguments[0]] * len(value)
+    items = [as_declared(item, kind) for item, kind in zip(value, each, strict=False)]
+    return tuple(items) if origin is tuple else items
 
 
 def build_parts(config: Mapping[str, Any]) -> Parts:

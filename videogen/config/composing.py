@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -16,10 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from videogen._signature import type_name
 from videogen.config import arguments, files, nodes
-from videogen.config.arguments import PRESET_GROUPS, Arguments
-from videogen.config.files import ConfigFile
+from videogen.config.arguments import NONE, PRESET_GROUPS, Arguments
+from videogen.config.layers import choose, layer_values, read_layers
 from videogen.config.schema import (
-    CHOICES,
     ConfigError,
     dotted,
     groups,
@@ -29,11 +28,11 @@ from videogen.config.schema import (
     unknown,
 )
 from videogen.kinds import registry
-from videogen.registry import Knob, RegistryError, fits
+from videogen.registry import Knob, fits
 
-DEFAULT_MODEL = "shapes"
-# what says "none" where a name or a path is expected
-NONE = "null"
+COUNTS = frozenset({"num_frames", "height", "width", "steps", "fps", "batch_size", "samples", "chunk"})
+# torch takes a signed integer of 64 bits
+SEEDS = 2**63
 
 
 def compose(command: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -45,23 +44,14 @@ def compose(command: str, overrides: Sequence[str]) -> dict[str, Any]:
 
     Raises:
         ConfigError: a key or value that no config may hold, with its nearest valid one and the file that has it.
-        RegistryError: a part that isn't registered, or needs a missing package.
+        RegistryError: a part that can't be loaded.
     """
     given = arguments.sort(command, overrides)
-    layers = _layers(command, given.presets)
-    choices = _choices(command, layers, given.choices)
-    schema_of_parts = knobs_of_parts(choices)
-    schema = {**settings_of(command), **schema_of_parts}
-    values: dict[str, Any] = {}
-    for group, layer in layers.items():
-        # a model says what it is; what to do with it, and where to write, is for its user to say
-        allowed = {**settings_of("model"), **schema_of_parts} if group == "model" else schema
-        set_here = dict(layer.settings(allowed, choices))
-        if group == "model" and command == "train" and layer.path.is_relative_to(files.PRESETS):
-            # a preset's weights are for those who use the model: training starts afresh unless told otherwise
-            set_here.pop("weights", None)
-        values |= set_here
-    tree = _merge(schema, choices, values, _checked(given, schema, command))
+    layers = read_layers(command, given.presets)
+    choices = choose(command, layers, given.choices)
+    schema = {**settings_of(command), **knobs_of_parts(choices)}
+    values = layer_values(command, layers, choices, schema)
+    tree = _merge(schema, choices, values, _checked(command, given, schema))
     for key, text in given.verbatim.items():
         _set(tree, key, None if key == "weights" and text == NONE else text)
     _check(tree, schema)
@@ -74,83 +64,41 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     Raises:
         ConfigError: a value that Hydra's grammar can't read.
     """
-    choices = []
-    for argument in overrides:
-        if arguments.is_verbatim(argument) or Path(argument.partition("=")[2]).exists():
-            choices.append([argument])
-            continue
-        key = argument.partition("=")[0]
-        override = _parse(argument)
-        if not override.is_sweep_override():
-            choices.append([argument])
-        elif isinstance(pattern := override.value(), Glob):
-            choices.append([f"{key}={name}" for name in pattern.filter(_options(key))])
-        else:
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-    return [list(combination) for combination in itertools.product(*choices)]
+    return [list(combination) for combination in itertools.product(*map(_alternatives, overrides))]
 
 
-def _options(key: str) -> list[str]:
-    return list(files.presets(key)) if key in PRESET_GROUPS else registry(kind_of(key.replace(".", "/"))).names()
+def _alternatives(argument: str) -> list[str]:
+    key, _, text = argument.partition("=")
+    if arguments.is_verbatim(argument) or os.path.exists(text):
+        return [argument]
+    override = _parse(argument)
+    if not override.is_sweep_override():
+        return [argument]
+    if isinstance(pattern := override.value(), Glob):
+        names = files.presets(key) if key in PRESET_GROUPS else registry(kind_of(key.replace(".", "/"))).names()
+        return [f"{key}={name}" for name in pattern.filter(list(names))]
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 
-def _layers(command: str, presets: Mapping[str, str]) -> dict[str, ConfigFile]:
-    """The files in force, later over earlier: model, train, experiment; an experiment may choose the other two."""
-    chosen, experiment = {"model": DEFAULT_MODEL}, None
-    if presets.get("experiment", NONE) != NONE:
-        experiment = files.read(Path(presets["experiment"]))
-        chosen |= {group: experiment.choices[group] for group in ("model", "train") if group in experiment.choices}
-    chosen |= presets
-    layers = {}
-    if chosen["model"] != NONE:
-        layers["model"] = files.read_model(chosen["model"])
-    if command == "train" and chosen.get("train", NONE) != NONE:
-        layers["train"] = files.read_preset("train", chosen["train"])
-    return {**layers, **({"experiment": experiment} if experiment else {})}
+def _checked(command: str, given: Arguments, schema: Mapping[str, Knob]) -> list[str]:
+    """The settings as overrides for Hydra, once their keys are known and their values fit.
 
-
-def _choices(command: str, layers: Mapping[str, ConfigFile], given: Mapping[str, str]) -> dict[str, str]:
-    """Which part stands in each group, by its registered name."""
-    choices = {group: CHOICES[group] for group in groups(command)}
-    for kind, layer in layers.items():
-        # the dataset is chosen where there is training, by a file that may serve other commands too
-        known = groups("generate" if kind == "model" else "train")
-        also = ["model", "train"] if kind == "experiment" else []
-        for group, name in layer.choices.items():
-            if group not in (*known, *also):
-                raise unknown(group, [*known, *also], f"the defaults of {layer.path}")
-            if group in choices:
-                choices[group] = _registered(group, name, str(layer.path))
-    for group, name in given.items():
-        if "," in name:
-            raise ConfigError(f"{dotted(group)}={name}: several values are a sweep, which needs -m")
-        choices[group] = _registered(group, name)
-    return choices
-
-
-def _registered(group: str, name: str, where: str = "") -> str:
-    """The name itself, of an alias the name that it stands for."""
-    try:
-        return registry(kind_of(group)).describe(name).name
-    except RegistryError as error:
-        # an objective is found among the schedulers, and asked for by its own name
-        tail = f" (in {where})" if where else ""
-        raise ConfigError(f"{dotted(group)}={name}: {error}{tail}") from error
-
-
-def _checked(given: Arguments, schema: Mapping[str, Knob], command: str) -> list[str]:
-    """The settings as overrides for Hydra, once their keys are known and their values harmless."""
+    A bool is no number here and a number no bool, whatever OmegaConf would make of them.
+    """
     checked = []
     for key, text in given.settings:
         if key not in schema:
-            error = unknown(key, [*schema, *map(dotted, groups(command)), "model", "experiment"])
-            if command == "generate" and arguments.looks_like_sentence(given.settings, key):
-                raise ConfigError(f"{error}; if {key}={text} is the sentence, use prompt={key}={text!r}")
-            raise error
+            error = unknown(key, [*schema, *map(dotted, groups(command)), *PRESET_GROUPS])
+            sentence = f"; for a sentence use prompt='{key}={text}'" if command == "generate" and " " in text else ""
+            raise ConfigError(f"{error}{sentence}")
         override = _parse(f"{key}={text}")
         if override.is_sweep_override():
             raise ConfigError(f"{key}={text}: several values are a sweep, which needs -m")
-        files.refuse_reserved(override.value(), "the overrides", key)
+        value = override.value()
+        files.refuse_reserved(value, "the overrides", key)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not fits(value, schema[key].type) and not (is_number and fits(text, schema[key].type)):
+            raise ConfigError(f"{key}={text} is not of type {type_name(schema[key].type)}")
         checked.append(f"{key}={text}")
     return checked
 
@@ -194,13 +142,17 @@ def _one_line(error: Exception, schema: Mapping[str, Knob]) -> ConfigError:
 
 
 def _check(tree: Mapping[str, Any], schema: Mapping[str, Knob]) -> None:
-    """What OmegaConf can't express, choices and fixed lengths among it."""
+    """What OmegaConf can't express: choices, fixed lengths, the range of a count."""
     for key, knob in schema.items():
         value: Any = tree
         for step in key.split("."):
             value = value[step]
         if not fits(value, knob.type):
             raise ConfigError(f"{key}={value!r} is not of type {type_name(knob.type)}")
+        if key in COUNTS and value < 1:
+            raise ConfigError(f"{key}={value} is out of range: at least 1")
+    if not 0 <= tree.get("seed", 0) < SEEDS:
+        raise ConfigError(f"seed={tree['seed']} is out of range: from 0 to {SEEDS - 1}")
 
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from videogen._signature import type_name
-from videogen.config.schema import ConfigError, dotted, unknown
+from videogen.config.schema import ConfigError, dotted, registered, unknown
 from videogen.registry import Knob, fits, nearest
 
 PRESETS = Path(__file__).parent.parent / "conf"
@@ -40,7 +41,8 @@ class ConfigFile:
         Raises:
             ConfigError: a key that the schema doesn't have, or a value of another type.
         """
-        other = {dotted(group) for group, name in self.choices.items() if choices.get(group, name) != name}
+        named = [(group, name) for group, name in self.choices.items() if group in choices]
+        other = {dotted(group) for group, name in named if registered(group, name) != choices[group]}
         yield from self._walk(self.values, "", schema, other)
 
     def _walk(
@@ -108,8 +110,12 @@ def read(path: Path) -> ConfigFile:
         ConfigError: it can't be read, or holds more than names and numbers.
     """
     try:
-        loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        text = path.read_text(encoding="utf-8")
+        # a few lines of aliases of aliases would fill the memory
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise ConfigError(f"{path} has YAML aliases (*name), which are refused: write the value itself")
+        loaded = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
         raise ConfigError(f"{path} can't be read: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path} is no mapping of keys to values")
@@ -122,6 +128,8 @@ def _choice(entry: Any, path: Path) -> tuple[str, str]:
     if isinstance(entry, dict) and len(entry) == 1:
         ((key, name),) = entry.items()
         group = str(key).removeprefix("override ").strip().removeprefix("/")
+        if group.split("/")[0] == "hydra":
+            raise ConfigError(f"{group} (in the defaults of {path}) is refused: Hydra itself is not configurable here")
         if isinstance(name, str) and "@" not in group:
             return group, name
     raise ConfigError(f"{entry!r} in the defaults of {path}: each entry reads `override /kind: name`")

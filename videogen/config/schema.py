@@ -97,7 +97,7 @@ def kind_of(group: str) -> str:
 
 
 def groups(command: str) -> list[str]:
-    """The groups that a command has: every kind of part; data is for training alone."""
+    """The groups that a command, or a "model", has: every kind of part; data is for training alone."""
     every = [*KINDS, "objective"]
     return every if command == "train" else [group for group in every if group != "data"]
 
@@ -140,6 +140,16 @@ def knobs_of_parts(choices: Mapping[str, str]) -> dict[str, Knob]:
         for knob in registry(kind_of(group)).knobs(name):
             found[f"{dotted(group)}.{knob.name}"] = knob
     return found
+
+
+def registered(group: str, name: str) -> str:
+    """The name itself; of an alias, the name that it stands for.
+
+    Raises:
+        RegistryError: neither a name nor an alias.
+    """
+    parts = registry(kind_of(group))
+    return name if name in parts.names() else parts.describe(name).name
 
 
 def dotted(group: str) -> str:
