@@ -95,6 +95,6 @@ def _damaged(path: Path, count: int, why: str) -> str:
 def _upright(frame: VideoFrame, reformatter: VideoReformatter) -> Pixels:
     """A decoded frame -> bytes (H, W, 3), turned as its display matrix says."""
     guess = Colorspace.ITU709 if frame.colorspace == _UNSPECIFIED and is_hd(frame.height, frame.width) else None
-    rgb = reformatter.reformat(frame, format="rgb24", src_colorspace=guess, interpolation=ACCURATE)
+    rgb = reformatter.reformat(frame, format="rgb24", src_colorspace=guess, interpolation=ACCURATE, threads=1)
     # rotation is counterclockwise in degrees, like rot90's turns
     return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), round(frame.rotation / 90) % 4))

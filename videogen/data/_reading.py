@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -60,12 +60,13 @@ class VideoReader:
     def _start(self) -> None:
         stream = video_stream(self._container, self.path)
         self._check(1, stream.codec_context.height, stream.codec_context.width)
-        self._rest = decode(self._container, stream, self.path)
+        frames = decode(self._container, stream, self.path)
         # headers err, and a rotation is known only from a frame
-        first = next(self._rest, None)
+        first = next(frames, None)
         if first is None:
             raise VideoError(f"{self.path} holds no frames")
-        self._first: Pixels | None = first
+        # a chain, unlike a generator, isn't closed by a reader that stops early and goes on later
+        self._frames = chain([first], frames)
         self.height, self.width = int(first.shape[0]), int(first.shape[1])
         self.num_frames: int | None = stream.frames or None
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate
@@ -79,10 +80,7 @@ class VideoReader:
         Raises:
             VideoError: a frame is damaged or of another size than the first.
         """
-        if self._first is not None:
-            first, self._first = self._first, None
-            yield first
-        yield from self._rest
+        return self._frames
 
     def chunks(self, size: int = 16, *, max_frames: int | None = None) -> Iterator[Float[Tensor, "3 t h w"]]:
         """The frames not yet read, `size` at a time, in [-1, 1]; the last chunk may be shorter.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import secrets
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from videogen.data._frames import ACCURATE, Pixels, VideoError, check_video, is_hd, reason, to_pixels
+from videogen.data._target import check_target, part_of
 
 # codes of ITU-T H.273: matrix BT.709 and BT.601, primaries and transfer BT.709, limited range
 _BT709, _BT601, _LIMITED = 1, 6, 1
@@ -37,20 +37,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     Raises:
         VideoError: a directory, another ending than .mp4, or a folder that is missing or not writable.
     """
-    path = Path(path)
-    try:
-        if path.is_dir():
-            raise VideoError(f"{path} is a directory: add a file name, like {path / 'video.mp4'}")
-        if path.suffix.lower() != ".mp4":
-            raise VideoError(f"{path} doesn't end in .mp4, the only format written: use {path.with_suffix('.mp4')}")
-        if not path.parent.exists():
-            raise VideoError(f"the folder {path.parent} doesn't exist: create it with mkdir -p {path.parent}")
-        # asking for permissions isn't enough: root has all of them on a read-only disk too
-        part = _part(path)
-        part.touch(exist_ok=False)
-        part.unlink()
-    except OSError as error:
-        raise VideoError(f"{path} can't be written ({reason(error)}): choose another folder") from error
+    check_target(path, ".mp4")
 
 
 class VideoWriter:
@@ -82,7 +69,7 @@ class VideoWriter:
         self._given: Size | None = None
         self._rate = Fraction(fps).limit_denominator(1001)
         self._crf = crf
-        self._part = _part(self.path)
+        self._part = part_of(self.path)
         self._reformatter = VideoReformatter()
 
     def write(self, chunk: Float[Tensor, "3 t h w"]) -> None:
@@ -164,7 +151,12 @@ class VideoWriter:
         frame = VideoFrame.from_ndarray(padded, format="rgb24")
         matrix = Colorspace.ITU709 if self._matrix == _BT709 else Colorspace.SMPTE170M
         return self._reformatter.reformat(
-            frame, format="yuv420p", dst_colorspace=matrix, dst_color_range=ColorRange.MPEG, interpolation=ACCURATE
+            frame,
+            format="yuv420p",
+            dst_colorspace=matrix,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=ACCURATE,
+            threads=1,
         )
 
 
@@ -178,8 +170,3 @@ def write_video(path: str | os.PathLike[str], video: Float[Tensor, "3 t h w"], f
         writer.write(video)
     assert writer.size is not None
     return writer.size
-
-
-def _part(path: Path) -> Path:
-    """A name beside `path` that nobody else has."""
-    return path.with_name(f".videogen-{secrets.token_hex(8)}.part")
