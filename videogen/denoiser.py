@@ -10,6 +10,8 @@ from videogen.registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from videogen.text import TextFeatures
+
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
@@ -46,6 +48,12 @@ class Condition:
         ignored = sorted(set(self.given()) - supported)
         if ignored:
             raise ValueError(f"{model} would ignore condition.{', condition.'.join(ignored)}: it takes {sorted(supported)}")
+
+
+def text_condition(features: TextFeatures, supported: frozenset[str]) -> Condition:
+    """The condition that encoded text makes, with the pooled vector where the model takes one."""
+    pooled = features.pooled if "pooled" in supported else None
+    return Condition(text=features.tokens, text_mask=features.mask, pooled=pooled)
 
 
 class Denoiser(Protocol):

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from videogen.denoiser import Condition, Denoiser
+from videogen.denoiser import Denoiser, text_condition
 from videogen.pipelines.bridge import Bridge
 from videogen.pipelines.guidance import guide, stack_features
 from videogen.schedulers import Scheduler
@@ -133,7 +133,7 @@ class TextToVideo:
     def _sample(
         self, noise: Noise, features: TextFeatures, settings: Sampling, callback: Callback | None, progress: bool
     ) -> Tensor:
-        condition = Condition(text=features.tokens, text_mask=features.mask)
+        condition = text_condition(features, self.denoiser.conditions)
 
         def network(sample: Tensor, timestep: Tensor) -> Tensor:
             if settings.guidance == 1.0:

@@ -32,7 +32,13 @@ class LatentCache:
         self.latents, self.texts = latents, texts
 
     def batch(self, shape: Shape, size: int, source: Generator) -> tuple[Tensor, list[str]]:
-        """Random latents (size, C, t, h, w), float32, and their sentences."""
+        """Random latents (size, C, t, h, w), float32, and their sentences.
+
+        Raises:
+            ValueError: no clip of this shape was encoded.
+        """
+        if shape not in self.texts:
+            raise ValueError(f"of the encoded clips none is {'x'.join(map(str, shape))}: raise train.cached_clips")
         rows = torch.randint(len(self.texts[shape]), (size,), generator=source)
         return self.latents[shape][rows].float(), [self.texts[shape][row] for row in rows.tolist()]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from videogen.data import Dataset
-from videogen.denoiser import Condition
+from videogen.denoiser import text_condition
 from videogen.schedulers import Scheduler
 from videogen.training.draw import draw_shape, generator
 from videogen.training.latents import LatentCache
@@ -128,7 +128,7 @@ class DenoiserLearner:
         x0 = (raw - self.shift) * self.scale
         dropped = torch.rand(len(texts), generator=source) < self.settings.text_dropout
         features = self.text.encode(["" if drop else text for drop, text in zip(dropped, texts, strict=True)])
-        condition = Condition(text=features.tokens, text_mask=features.mask)
+        condition = text_condition(features, self.denoiser.conditions)
         times = self.objective.sample_times(len(texts), source)
         noise = torch.randn(x0.shape, generator=source)
         prediction = self.denoiser(self.objective.add_noise(x0, noise, times), times, condition)
