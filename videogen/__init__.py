@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videogen.denoiser import Condition
@@ -31,8 +32,8 @@ def pipeline(*overrides: str) -> TextToVideo:
     return build_pipeline(compose("generate", overrides))
 
 
-def load(folder: str) -> Any:
+def load(folder: str | Path) -> Any:
     """The part that a checkpoint folder holds (`config.json` and `*.safetensors`), with its weights."""
-    from videogen.checkpoints import load_part
+    from videogen.config import load_part
 
-    return load_part(folder)
+    return load_part(Path(folder))

@@ -186,5 +186,7 @@ def test_kill_9_leaves_a_complete_checkpoint(tmp_path: Path) -> None:
         assert json.loads((last / "run.json").read_text())["step"] == int(last.name.removeprefix("step_"))
         assert isinstance(videogen.registry("vae"), Registry)
     # the run goes on from there
-    again = run_vae(run, steps=int(newest(run).name.removeprefix("step_")) + 1, num_frames=[1], num_frames_weights=[1.0])  # type: ignore[union-attr]
+    again = run_vae(
+        run, steps=int(newest(run).name.removeprefix("step_")) + 1, num_frames=[1], num_frames_weights=[1.0]
+    )  # type: ignore[union-attr]
     assert tensors(again)

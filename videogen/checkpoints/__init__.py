@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from videogen.checkpoints.folder import load_weights, newest, save_part, write_folder
+from videogen.checkpoints.folder import copy_part, load_weights, newest, read_config, save_part, write_folder
 
-__all__ = ["load_weights", "newest", "save_part", "write_folder"]
+__all__ = ["copy_part", "load_weights", "newest", "read_config", "save_part", "write_folder"]

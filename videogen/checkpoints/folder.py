@@ -52,7 +52,9 @@ def save_part(
     """Write `config.json` and `model.safetensors` of one part; floating-point weights are stored as `dtype`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(json.dumps(dict(config), indent=2) + "\n")
-    stored = {name: (value.to(dtype) if value.is_floating_point() else value).contiguous() for name, value in state.items()}
+    stored = {
+        name: (value.to(dtype) if value.is_floating_point() else value).contiguous() for name, value in state.items()
+    }
     save_file(stored, folder / WEIGHTS)
 
 
@@ -67,7 +69,9 @@ def load_weights(folder: Path, config: Mapping[str, Any], module: nn.Module) -> 
     differing = sorted(key for key in {*saved, *config} if saved.get(key) != config.get(key))
     if differing:
         said = "; ".join(f"{key}: {saved.get(key)!r} saved, {config.get(key)!r} asked for" for key in differing)
-        raise ValueError(f"the weights in {folder} are of another model ({said}): choose the same parts, or weights=null")
+        raise ValueError(
+            f"the weights in {folder} are of another model ({said}): choose the same parts, or weights=null"
+        )
     state = read_weights(folder)
     expected = module.state_dict()
     missing = sorted(set(expected) - set(state))
@@ -77,6 +81,13 @@ def load_weights(folder: Path, config: Mapping[str, Any], module: nn.Module) -> 
         parts = [f"{title} {_some(keys)}" for title, keys in _titles(missing, extra, shapes) if keys]
         raise ValueError(f"the weights in {folder} don't fit this model: {'; '.join(parts)}")
     module.load_state_dict(state)
+
+
+def copy_part(source: Path, folder: Path, precision: str) -> None:
+    """Copy a part's folder with its weights stored as `precision`, "float32" or "float16"."""
+    if precision not in ("float32", "float16"):
+        raise ValueError(f"precision {precision!r} is unknown: choose float32 or float16")
+    save_part(folder, read_config(source), read_weights(source), getattr(torch, precision))
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -32,7 +32,8 @@ def train(config: Mapping[str, Any], label: str = "") -> None:
     # the parts' first weights are part of what the seed decides
     torch.manual_seed(settings.seed)
     parts = build_parts(config)
-    last = run_training(parts, build_part("data", config["data"]), settings, part_configs(config))
+    configs = part_configs(config, {"vae": parts.vae, "denoiser": parts.denoiser, "text": parts.text})
+    last = run_training(parts, build_part("data", config["data"]), settings, configs)
     folder = Path(settings.output) / "model"
     export_model(config, last, folder)
     print(f"trained: model={folder}")

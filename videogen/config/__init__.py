@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from videogen.config.building import Parts, build_part, build_parts, build_pipeline, build_vae, part_configs
+from videogen.config.building import Parts, build_part, build_parts, build_pipeline, build_vae, load_part, part_configs
 from videogen.config.composing import compose, expand
 from videogen.config.exporting import export_model
 from videogen.config.schema import COMMANDS, ConfigError
@@ -18,5 +18,6 @@ __all__ = [
     "compose",
     "expand",
     "export_model",
+    "load_part",
     "part_configs",
 ]

@@ -92,13 +92,41 @@ def build_pipeline(config: Mapping[str, Any]) -> TextToVideo:
     return TextToVideo(**{f.name: getattr(parts, f.name) for f in dataclasses.fields(parts)}, sampling=sampling)
 
 
-def part_configs(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """For each part that has weights, what its shape depends on: kept beside the weights, compared when they load."""
-    return {
-        "vae": dict(config["vae"]),
-        "denoiser": {**config["denoiser"], "block": dict(config["dit"]["block"])},
-        "text": dict(config["text"]),
-    }
+def part_configs(config: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """For each of these parts, what it takes to build it again: kept beside its weights, compared when they load."""
+    configs: dict[str, dict[str, Any]] = {}
+    for kind in parts:
+        configs[kind] = {"kind": kind, **config[kind]}
+    if "denoiser" in parts:
+        configs["denoiser"] |= {
+            "block": dict(config["dit"]["block"]),
+            "latent_channels": parts["vae"].spec.latent_channels,
+            "text_dim": parts["text"].dim,
+        }
+    return configs
+
+
+def load_part(folder: Path) -> Any:
+    """The part that a folder holds, built from its `config.json` and with its weights.
+
+    Raises:
+        ConfigError: a `config.json` that names no kind of part.
+        ValueError: weights that don't fit; each key is named.
+        OSError: a file is missing.
+    """
+    from videogen.checkpoints import load_weights, read_config
+
+    config = read_config(folder)
+    node = {key: value for key, value in config.items() if key not in ("kind", "block", "latent_channels", "text_dim")}
+    if config.get("kind") not in ("vae", "text", "denoiser"):
+        raise ConfigError(f"{folder} says kind={config.get('kind')!r} in its config.json: vae, text or denoiser")
+    if config["kind"] == "denoiser":
+        block = functools.partial(_block, config["block"], build_part("attention", {"name": "sdpa"}))
+        part = build_part("denoiser", node, config["latent_channels"], config["text_dim"], block)
+    else:
+        part = build_part(config["kind"], node)
+    load_weights(folder, config, part)
+    return part
 
 
 def load_parts(config: Mapping[str, Any], modules: Mapping[str, Any]) -> None:
@@ -107,7 +135,7 @@ def load_parts(config: Mapping[str, Any], modules: Mapping[str, Any]) -> None:
 
     if config["weights"] is None:
         return
-    folder, configs = weights_folder(config["weights"]), part_configs(config)
+    folder, configs = weights_folder(config["weights"]), part_configs(config, modules)
     # a training run's checkpoint holds just what it trained; to go on from there is the one use of half a model
     present = [name for name in modules if "train" not in config or (folder / name).is_dir()]
     if not present:

@@ -51,9 +51,13 @@ def compose(command: str, overrides: Sequence[str]) -> dict[str, Any]:
     choices = choose(command, layers, given.choices)
     schema = {**settings_of(command), **knobs_of_parts(choices)}
     values = layer_values(command, layers, choices, schema)
-    tree = _merge(schema, choices, values, _checked(command, given, schema))
-    for key, text in given.verbatim.items():
-        _set(tree, key, None if key == "weights" and text == NONE else text)
+    settings = _checked(command, given, schema)
+    # OmegaConf can't merge a mapping over None, and over another one it would add up: these replace what was there
+    mappings = {key: value for key, _, value in settings if isinstance(value, dict)}
+    tree = _merge(schema, choices, values, [f"{key}={text}" for key, text, _ in settings if key not in mappings])
+    texts = {key: None if key == "weights" and text == NONE else text for key, text in given.verbatim.items()}
+    for key, value in {**mappings, **texts}.items():
+        _set(tree, key, value)
     _check(tree, schema)
     return tree
 
@@ -80,12 +84,12 @@ def _alternatives(argument: str) -> list[str]:
     return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 
-def _checked(command: str, given: Arguments, schema: Mapping[str, Knob]) -> list[str]:
-    """The settings as overrides for Hydra, once their keys are known and their values fit.
+def _checked(command: str, given: Arguments, schema: Mapping[str, Knob]) -> list[tuple[str, str, Any]]:
+    """The settings as keys, texts and values, once the keys are known and the values fit; the last one of a key counts.
 
     A bool is no number here and a number no bool, whatever OmegaConf would make of them.
     """
-    checked = []
+    checked = {}
     for key, text in given.settings:
         if key not in schema:
             error = unknown(key, [*schema, *map(dotted, groups(command)), *PRESET_GROUPS])
@@ -99,8 +103,8 @@ def _checked(command: str, given: Arguments, schema: Mapping[str, Knob]) -> list
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not fits(value, schema[key].type) and not (is_number and fits(text, schema[key].type)):
             raise ConfigError(f"{key}={text} is not of type {type_name(schema[key].type)}")
-        checked.append(f"{key}={text}")
-    return checked
+        checked[key] = key, text, value
+    return list(checked.values())
 
 
 def _parse(argument: str) -> Override:

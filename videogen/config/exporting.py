@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from videogen.checkpoints import write_folder
-from videogen.config.building import part_configs, weights_folder
+from videogen.checkpoints import copy_part, write_folder
+from videogen.config.building import weights_folder
 from videogen.config.schema import groups, settings_of
 
 
@@ -30,10 +29,10 @@ def export_model(config: Mapping[str, Any], checkpoint: Path, folder: Path) -> N
 
 def _fill(config: Mapping[str, Any], sources: list[Path], folder: Path) -> None:
     saved = {}
-    for part in part_configs(config):
+    for part in ("vae", "denoiser", "text"):
         source = next((path / part for path in sources if (path / part).is_dir()), None)
         if source is not None:
-            shutil.copytree(source, folder / part)
+            copy_part(source, folder / part, config["train"]["export_precision"])
             saved[part] = json.loads((folder / part / "config.json").read_text())
     (folder / "model.yaml").write_text(yaml.safe_dump(_model(config, saved), sort_keys=False), encoding="utf-8")
 
@@ -55,10 +54,3 @@ def _model(config: Mapping[str, Any], saved: Mapping[str, Mapping[str, Any]]) ->
     # where the weights are is said by the folder itself
     sampling = {key: config[key] for key in settings_of("model") if key != "weights"}
     return {**model, **sampling}
-
-
-def _inner(config: Mapping[str, Any], group: str) -> dict[str, Any]:
-    node: Any = config
-    for key in group.split("/"):
-        node = node[key]
-    return dict(node)

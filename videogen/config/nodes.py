@@ -70,8 +70,6 @@ def plain_type(annotation: Any) -> Any:
         items = {plain_type(argument) for argument in arguments if argument is not Ellipsis}
         # the value None of a list stays None, so an inner Any keeps what OmegaConf can't express
         return list[items.pop()] if len(items) == 1 else list[Any]  # type: ignore[misc]
-    if origin is dict and arguments[0] is str:
-        return dict[str, plain_type(arguments[1])]  # type: ignore[misc]
     return type(None) if annotation is None else annotation if annotation is types.NoneType else Any
 
 

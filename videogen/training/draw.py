@@ -39,4 +39,6 @@ def check_draws(settings: TrainSettings) -> None:
     for name in ("num_frames", "sizes"):
         choices, weights = getattr(settings, name), getattr(settings, f"{name}_weights")
         if len(choices) != len(weights) or not choices:
-            raise ValueError(f"train.{name} has {len(choices)} entries and train.{name}_weights {len(weights)}: give as many")
+            raise ValueError(
+                f"train.{name} has {len(choices)} entries and train.{name}_weights {len(weights)}: give as many"
+            )

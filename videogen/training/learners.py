@@ -15,7 +15,6 @@ from videogen.training.draw import draw_shape, generator
 from videogen.training.latents import LatentCache
 from videogen.training.settings import TrainSettings
 
-
 # clips that statistics are taken over
 STATISTICS = 128
 

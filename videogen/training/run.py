@@ -119,7 +119,9 @@ class Run:
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{key}.{name}"] = value.contiguous()
         save_file(tensors, folder / STATE)
-        (folder / "run.json").write_text(json.dumps({"step": step, **dataclasses.asdict(self.settings)}, indent=2) + "\n")
+        (folder / "run.json").write_text(
+            json.dumps({"step": step, **dataclasses.asdict(self.settings)}, indent=2) + "\n"
+        )
 
     def _config(self, part: str, state: dict[str, Tensor]) -> dict[str, Any]:
         config = dict(self.configs[part])
@@ -139,7 +141,9 @@ class Run:
             return 0
         step = int(json.loads((folder / "run.json").read_text())["step"])
         tensors = load_file(folder / STATE)
-        self.modules.load_state_dict({k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")})
+        self.modules.load_state_dict(
+            {k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")}
+        )
         for name, parameter in self.named.items():
             self.optimizer.state[parameter] = {
                 key: tensors[f"optimizer.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")

@@ -30,6 +30,7 @@ class TrainSettings:
         text_dropout: share of samples trained without text, for classifier-free guidance.
         cached_clips: encode this many clips once and draw from them (denoiser only); 0 encodes anew at each step.
         kl_weight: weight of the KL term (VAE only).
+        export_precision: "float32" or "float16", how the finished model's weights are stored.
         compile: compile each block of the denoiser with torch.compile; takes a minute, then a third faster on CPU.
         threads: CPU threads, 0 for all.
     """
@@ -54,5 +55,6 @@ class TrainSettings:
     text_dropout: float = 0.1
     cached_clips: int = 0
     kl_weight: float = 1e-6
+    export_precision: str = "float32"
     compile: bool = False
     threads: int = 0

@@ -84,7 +84,7 @@ class ResBlock(nn.Module):
         self.shortcut = conv(channels_in, 1) if channels_in != channels_out else None
         with torch.no_grad():
             # a block starts close to its shortcut, so that a deep stack learns its linear part first
-            getattr(self.conv2, "conv", self.conv2).weight.mul_(0.1)
+            next(self.conv2.parameters()).mul_(0.1)
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)), cache)

@@ -32,12 +32,13 @@ class LinearPath(nn.Module):
 
     def encode(self, video: Tensor, cache: StreamCache | None) -> Tensor:
         """Video (B, 3, 1 + 4k, H, W) -> latents (B, C, 1 + k, H/8, W/8); the first frame's patch repeats it."""
-        return self.analysis(self._patches(with_past(self, video, PATCH[0] - 1, 0, cache))).movedim(-1, 1)
+        latents: Tensor = self.analysis(self._patches(with_past(self, video, PATCH[0] - 1, 0, cache)))
+        return latents.movedim(-1, 1)
 
     def decode(self, latents: Tensor, first: bool) -> Tensor:
         """Latents -> video; `first` says that they start a clip, whose first frame stands alone."""
         pattern = "b t h w (c p q r) -> b c (t p) (h q) (w r)"
-        video = rearrange(self.synthesis(latents.movedim(1, -1)), pattern, p=PATCH[0], q=PATCH[1], r=PATCH[2])
+        video: Tensor = rearrange(self.synthesis(latents.movedim(1, -1)), pattern, p=PATCH[0], q=PATCH[1], r=PATCH[2])
         return video[:, :, PATCH[0] - 1 :] if first else video
 
     @torch.no_grad()
@@ -66,9 +67,8 @@ class LinearPath(nn.Module):
 def start_silent(*layers: nn.Module) -> None:
     """Zero the last layers of a network, so that at first the linear path speaks alone."""
     for layer in layers:
-        convolution = getattr(layer, "conv", layer)
-        nn.init.zeros_(convolution.weight)
-        nn.init.zeros_(convolution.bias)
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
 
 
 def mean_plus(moments: Tensor, mean: Tensor) -> Tensor:

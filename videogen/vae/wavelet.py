@@ -99,7 +99,8 @@ class WaveletVAE(CausalVAE):
         """Latents (B, C, t, h, w) -> video (B, 3, T, H, W)."""
         first = cache is None or self not in cache
         if cache is not None:
-            cache[self] = latents[:, :, :0]
+            # a mark that the clip has begun; a slice of the latents would keep them all in memory
+            cache[self] = latents.new_empty(0)
         video = self.haar.inverse(self.decoder(latents, first, cache), first)
         return video if self.linear is None else video + self.linear.decode(latents, first)
 
@@ -111,7 +112,10 @@ class WaveletVAE(CausalVAE):
         flows = (self.decoder.flow1, self.decoder.flow2)
         start_silent(self.encoder.out, self.decoder.out, *(flow[len(flow) - 1] for flow in flows))
         # and nearly without noise, which unit variance would drown in
-        nn.init.constant_(self.encoder.out.conv.bias[self.spec.latent_channels :], -6.0)
+        bias = self.encoder.out.conv.bias
+        assert bias is not None
+        with torch.no_grad():
+            bias[self.spec.latent_channels :] = -6.0
 
 
 class Encoder(nn.Module):
