@@ -171,19 +171,12 @@ def test_a_knob_takes_values_of_its_type(typed_part: str, setting: str, value: A
 
 @pytest.mark.parametrize(
     "setting",
-    ["count=a", "count=1.5", "count=true", "count=null", "count=[1]", "ratio=a", "ratio=true", "maybe=a", "flag=1"]
-    + [
-        "flag=maybe",
-        "word=[a]",
-        "choice=up",
-        "level=3",
-        "size=[1]",
-        "size=[1,2,3]",
-        "size=[a,b]",
-        "size=4",
-        "word=null",
-    ]
-    + ["any_length=[a]", "words=[1,2]", "words=a", "pairs=[1,2]", "pairs=[[1]]", "either=1.5", "table=[1]"],
+    [
+        *("count=a", "count=1.5", "count=true", "count=null", "count=[1]", "ratio=a", "ratio=true", "maybe=a"),
+        *("flag=1", "flag=maybe", "word=[a]", "word=null", "choice=up", "level=3", "either=1.5", "table=[1]"),
+        *("size=[1]", "size=[1,2,3]", "size=[a,b]", "size=4", "any_length=[a]", "words=[1,2]", "words=a"),
+        *("pairs=[1,2]", "pairs=[[1]]"),
+    ],
 )
 def test_a_knob_refuses_values_of_another_type(typed_part: str, setting: str) -> None:
     with pytest.raises(ConfigError, match=r"is not of type") as refused:
@@ -349,8 +342,11 @@ def test_bad_files_are_refused_by_name(tmp_path: Path, text: str, message: str, 
 
 @pytest.mark.parametrize(
     "text",
-    ["output: /etc/passwd", "prompt: a", "train: {steps: 3}", "data: {seed: 3}", "defaults: [override /data: shapes]"]
-    + ["defaults: [override /model: shapes]", "defaults: [override /experiment: x]"],
+    [
+        *("output: /etc/passwd", "prompt: a", "train: {steps: 3}", "data: {seed: 3}"),
+        *("defaults: [override /data: shapes]", "defaults: [override /model: shapes]"),
+        "defaults: [override /experiment: x]",
+    ],
 )
 @pytest.mark.parametrize("command", ["generate", "train"])
 def test_a_model_cannot_say_what_is_done_with_it(tmp_path: Path, text: str, command: str) -> None:

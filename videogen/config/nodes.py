@@ -68,9 +68,8 @@ def plain_type(annotation: Any) -> Any:
         return _one_of([plain_type(argument) for argument in arguments])
     if origin in (list, tuple, collections.abc.Sequence):
         items = {plain_type(argument) for argument in arguments if argument is not Ellipsis}
-        # the value None of a list stays None, so an inner Any keeps what OmegaConf can't express
         return list[items.pop()] if len(items) == 1 else list[Any]  # type: ignore[misc]
-    return type(None) if annotation is None else annotation if annotation is types.NoneType else Any
+    return types.NoneType if annotation in (None, types.NoneType) else Any
 
 
 def _one_of(choices: list[Any]) -> Any:
