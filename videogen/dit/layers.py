@@ -95,6 +95,16 @@ class MLP(nn.Sequential):
         super().__init__(linear(dim, hidden), nn.GELU(approximate="tanh"), linear(hidden, dim))
 
 
+class HeadNorm(nn.RMSNorm):
+    """RMSNorm of each head's queries or keys, https://arxiv.org/abs/1910.07467."""
+
+    def forward(self, x: Float[Tensor, "b heads n head_dim"]) -> Float[Tensor, "b heads n head_dim"]:
+        """(B, heads, N, head_dim) -> the same, in the dtype of x."""
+        assert self.weight is not None
+        # autocast leaves this weight in float32, for which torch has no fused kernel beside a bfloat16 x
+        return nn.functional.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 class SelfAttention(nn.Module):
     """Multi-head attention among tokens, with RoPE and RMS-normalised queries and keys.
 
@@ -112,8 +122,8 @@ class SelfAttention(nn.Module):
         head_dim = check_heads(dim, num_heads)
         self.num_heads, self.kernel = num_heads, attention
         self.qkv = linear(dim, 3 * dim)
-        self.norm_q: nn.Module = nn.RMSNorm(head_dim, eps=EPS) if qk_norm else nn.Identity()
-        self.norm_k: nn.Module = nn.RMSNorm(head_dim, eps=EPS) if qk_norm else nn.Identity()
+        self.norm_q = HeadNorm(head_dim, eps=EPS) if qk_norm else nn.Identity()
+        self.norm_k = HeadNorm(head_dim, eps=EPS) if qk_norm else nn.Identity()
         self.out = linear(dim, dim)
 
     def forward(
@@ -149,8 +159,8 @@ class CrossAttention(nn.Module):
         self.num_heads, self.kernel = num_heads, attention
         self.norm = nn.LayerNorm(dim, eps=EPS)
         self.q, self.kv = linear(dim, dim), linear(dim, 2 * dim)
-        self.norm_q: nn.Module = nn.RMSNorm(head_dim, eps=EPS) if qk_norm else nn.Identity()
-        self.norm_k: nn.Module = nn.RMSNorm(head_dim, eps=EPS) if qk_norm else nn.Identity()
+        self.norm_q = HeadNorm(head_dim, eps=EPS) if qk_norm else nn.Identity()
+        self.norm_k = HeadNorm(head_dim, eps=EPS) if qk_norm else nn.Identity()
         self.out = zero_linear(dim, dim)
 
     def forward(

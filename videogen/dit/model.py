@@ -105,15 +105,17 @@ class DiT(nn.Module):
             latents = latents.masked_fill(~condition.valid[:, None], 0.0)
             valid = patchify(condition.valid[:, None], self.patch_size).any(-1)
 
-        tokens = self.embed(patchify(latents, self.patch_size))
+        # the residual stream keeps the precision of the weights: autocast would round it at every block
+        tokens = self.embed(patchify(latents, self.patch_size)).to(self.embed.weight.dtype)
         if self.position == "rope+absolute":
             tokens = tokens + absolute_positions(grid, self.dim, tokens.device, valid).to(tokens.dtype)
+        rotary = None
+        if self.position != "none":
+            rotary = rotary_table(grid, self.head_dim, self.rope_theta, tokens.device)
         inner = BlockCondition(
             grid=grid,
             time=self._time(timestep, condition, tokens.dtype),
-            rotary=None
-            if self.position == "none"
-            else rotary_table(grid, self.head_dim, self.rope_theta, tokens.device),
+            rotary=rotary,
             text=None if condition.text is None else self.text(condition.text),
             text_mask=condition.text_mask,
             valid=valid,

@@ -59,4 +59,6 @@ def rotate(x: Float[Tensor, "b heads n head_dim"], rotary: Rotary) -> Float[Tens
     """Turn each channel pair (i, i + head_dim / 2) by its token's angle, in float32 or wider; keeps the dtype of x."""
     cos, sin = rotary
     first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
+    # two passes over x instead of the six of a product for each half
+    turned = torch.addcmul(x * torch.cat([cos, cos], -1), torch.cat([second, first], -1), torch.cat([-sin, sin], -1))
+    return turned.to(x.dtype)

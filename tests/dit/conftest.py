@@ -1,0 +1,73 @@
+"""What the transformer tests share: tiny models with every tensor random, conditions, clips cut out of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from videogen.denoiser import Condition
+from videogen.dit.blocks import BLOCKS
+from videogen.dit.model import DiT
+from videogen.kernels import ATTENTION
+
+CHANNELS, TEXT_DIM = 3, 10
+
+
+def random_weights(module: nn.Module) -> nn.Module:
+    """Every parameter random and large enough to be seen: a zero-initialised layer makes any two models equal."""
+    source = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, value in module.named_parameters():
+            noise = torch.randn(value.shape, generator=source)
+            if value.ndim > 1:
+                value.copy_(noise * value.shape[-1] ** -0.5)
+            else:
+                value.copy_(0.2 * noise + float("norm" in name and name.endswith("weight")))
+    return module.eval()
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def randomised() -> Callable[[nn.Module], nn.Module]:
+    return random_weights
+
+
+@pytest.fixture(scope="session")
+def make_dit() -> Callable[..., DiT]:
+    def make(block: str = "full3d", *, random: bool = True, **knobs: Any) -> DiT:
+        attention = ATTENTION.build("sdpa")
+        sizes = {"dim": 24, "depth": 2, "num_heads": 2} | knobs
+        torch.manual_seed(0)
+        model = DiT(CHANNELS, TEXT_DIM, lambda dim, heads: BLOCKS.build(block, dim, heads, attention), **sizes)
+        return random_weights(model) if random else model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_condition() -> Callable[..., Condition]:
+    def make(batch: int, words: int = 5, valid: Tensor | None = None) -> Condition:
+        source = torch.Generator().manual_seed(1)
+        mask = torch.arange(words) < torch.arange(words, words - batch, -1)[:, None].clamp(min=1)
+        text, pooled = (torch.randn(shape, generator=source) for shape in ((batch, words, TEXT_DIM), (batch, TEXT_DIM)))
+        return Condition(text=text, text_mask=mask, pooled=pooled, valid=valid)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def row() -> Callable[[Condition, int], Condition]:
+    def cut(condition: Condition, index: int) -> Condition:
+        """The condition of one sample alone, without its padding mask."""
+        kept = {name: value[index : index + 1] for name, value in condition.given().items() if name != "valid"}
+        return Condition(**kept)
+
+    return cut

@@ -1,0 +1,120 @@
+"""A frozen T5 encoder, read from a local folder: what most published text-to-video models are conditioned on."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from torch import nn
+from transformers import AutoTokenizer, T5EncoderModel
+
+from videogen.text import TEXT_ENCODERS, TextFeatures
+
+
+@TEXT_ENCODERS.register("t5")
+class T5Encoder(nn.Module):
+    """The last hidden states of T5's encoder (https://arxiv.org/abs/1910.10683); it gives no pooled vector.
+
+    Nothing is downloaded, no code of the folder is run, and weights are read from safetensors alone.
+
+    Args:
+        folder: a local folder with `config.json`, `*.safetensors` and the tokenizer.
+        max_length: the longest sentence, in tokens, the closing `</s>` included.
+        dtype: of the weights and of the features.
+
+    Raises:
+        FileNotFoundError: the folder, its config or its weights are missing.
+        ValueError: the weights don't fill the encoder, or the tokenizer needs a package that isn't there.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: str = "",
+        max_length: int = 300,
+        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    ) -> None:
+        super().__init__()
+        path = _checked(folder)
+        self.max_length = max_length
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+        # `torch_dtype` is the name that transformers 4 and 5 both take
+        read: Any = T5EncoderModel.from_pretrained(
+            str(path),
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            torch_dtype=getattr(torch, dtype),
+            output_loading_info=True,
+        )
+        self.model: Any = read[0]
+        # transformers fills what is missing with random numbers and goes on
+        if missing := sorted(read[1]["missing_keys"]):
+            raise ValueError(
+                f"the weights in {folder} lack {missing[0]} and {len(missing) - 1} more: it is no T5 encoder"
+            )
+        self.model.requires_grad_(False)
+        self.eval()
+
+    @property
+    def dim(self) -> int:
+        """Width of the tokens."""
+        return int(self.model.config.d_model)
+
+    @torch.no_grad()
+    def encode(self, sentences: list[str]) -> TextFeatures:
+        """Sentences -> tokens (B, L, D), mask (B, L), no pooled vector; L the most tokens of a sentence.
+
+        Raises:
+            ValueError: no sentence, or one with more than `max_length` tokens.
+        """
+        if not sentences:
+            raise ValueError("there is no sentence to encode: pass at least one, [''] for no text")
+        device = next(self.model.parameters()).device
+        batch = self.tokenizer(sentences, padding=True, return_tensors="pt").to(device)
+        length = batch.input_ids.shape[1]
+        if length > self.max_length:
+            limit = f"the limit is max_length={self.max_length}"
+            raise ValueError(f"a sentence of {length} tokens is too long, {limit}: shorten it or raise max_length")
+        # a caller's autocast would round the activations of a model whose dtype was chosen
+        with torch.autocast(device.type, enabled=False):
+            tokens = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
+        return TextFeatures(tokens, batch.attention_mask.bool(), None)
+
+    def null(self, batch: int) -> TextFeatures:
+        """The features of the empty sentence, `batch` times: the lone `</s>`."""
+        return self.encode([""] * batch)
+
+    def unknown(self, sentence: str) -> list[str]:
+        """Nothing: the pieces of T5's vocabulary spell any word."""
+        return []
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode: a frozen encoder with dropout would give other features at each call."""
+        return super().train(False)
+
+
+def _checked(folder: str) -> Path:
+    """The folder, once everything that loading needs is there."""
+    if not folder:
+        raise FileNotFoundError("t5 needs folder=…, a local folder with config.json, *.safetensors and a tokenizer")
+    path = Path(folder)
+    if not (path / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{folder} has no config.json: give a local folder with a T5 encoder; none is downloaded"
+        )
+    if not list(path.glob("*.safetensors")):
+        raise FileNotFoundError(f"{folder} has no *.safetensors: convert its weights, other formats are not read")
+    sentencepiece_only = (path / "spiece.model").is_file() and not (path / "tokenizer.json").is_file()
+    if sentencepiece_only and not _installed("google.protobuf"):
+        raise ValueError(f"the tokenizer in {folder} is a spiece.model, which needs protobuf: pip install protobuf")
+    return path
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
