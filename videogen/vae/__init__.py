@@ -23,6 +23,9 @@ class VAESpec:
         first_frame_alone: the first frame has a latent frame of its own, so clips have 1 + k * temporal_stride frames.
         shift: per channel, subtracted from raw latents before the denoiser sees them.
         scale: per channel, multiplied after the shift.
+
+    Raises:
+        ValueError: shift or scale has another number of values than there are latent channels.
     """
 
     latent_channels: int
@@ -31,6 +34,12 @@ class VAESpec:
     first_frame_alone: bool
     shift: tuple[float, ...]
     scale: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name, values in (("shift", self.shift), ("scale", self.scale)):
+            if len(values) != self.latent_channels:
+                count = self.latent_channels
+                raise ValueError(f"{len(values)} values of {name} for {count} latent channels: give {count}, or none")
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(C, T, H, W) of the latents of a clip.
@@ -74,6 +83,9 @@ class Posterior(Protocol):
 class VideoVAE(Protocol):
     """An autoencoder of video; latents here are raw, before the spec's shift and scale."""
 
+    #: why a stream may not be cut into chunks and what to do about it; empty where streams equal the whole clip
+    whole_clip_only: str
+
     @property
     def spec(self) -> VAESpec:
         """Channels, strides, and the shift and scale of the latents."""
@@ -88,11 +100,19 @@ class VideoVAE(Protocol):
         ...
 
     def encode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Video in chunks of any number of frames -> modes of the posterior, chunk by chunk, in bounded memory."""
+        """Video in chunks of any number of frames -> modes of the posterior, chunk by chunk, in bounded memory.
+
+        Raises:
+            ValueError: a second chunk, where `whole_clip_only` says why there can be none.
+        """
         ...
 
     def decode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Raw latents in chunks along time -> video, chunk by chunk, in bounded memory."""
+        """Raw latents in chunks along time -> video, chunk by chunk, in bounded memory.
+
+        Raises:
+            ValueError: a second chunk, where `whole_clip_only` says why there can be none.
+        """
         ...
 
 

@@ -98,11 +98,14 @@ class WaveletVAE(CausalVAE):
     def decode_chunk(self, latents: Tensor, cache: StreamCache | None) -> Tensor:
         """Latents (B, C, t, h, w) -> video (B, 3, T, H, W)."""
         first = cache is None or self not in cache
+        own = latents
         if cache is not None:
+            # the decoder spends the look-ahead, the linear path has no use for it
+            own = latents[:, :, : latents.shape[2] - cache.lookahead]
             # a mark that the clip has begun; a slice of the latents would keep them all in memory
             cache[self] = latents.new_empty(0)
         video = self.haar.inverse(self.decoder(latents, first, cache), first)
-        return video if self.linear is None else video + self.linear.decode(latents, first)
+        return video if self.linear is None else video + self.linear.decode(own, first)
 
     def fit(self, clips: Iterable[Tensor]) -> None:
         """Start the linear path, if there is one, from the principal components of some clips (3, T, H, W)."""
