@@ -1,0 +1,167 @@
+"""OD-VAE: a causal 3D convolutional video autoencoder, the one of Open-Sora-Plan v1.2.
+
+After "OD-VAE: An Omni-dimensional Video Compressor for Improving Latent Video Diffusion Model" (arXiv 2409.01199).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from videogen.vae import VAES, VAESpec
+from videogen.vae._layers import (
+    CausalConv3d,
+    FrameConv,
+    Interpolation,
+    Norm,
+    SpaceTimeUpsample,
+    SpaceUpsample,
+    Stack,
+)
+from videogen.vae._levels import (
+    GROUPS,
+    NormKind,
+    SpaceDownsample,
+    SpaceTimeDownsample,
+    make_norm,
+    middle,
+    res_blocks,
+)
+from videogen.vae._streaming import CausalVAE, StreamCache
+
+#: the last so many changes of resolution are in time too
+TIME_STEPS = 2
+
+
+@VAES.register("causal3d", aliases=("odvae",))
+class Causal3DVAE(CausalVAE):
+    """Causal 3D convolutions, 4x8x8 strides, fine levels of the encoder 2D (OD-VAE, https://arxiv.org/abs/2409.01199).
+
+    Args:
+        latent_channels: channels of the latents.
+        base_channels: width at full resolution.
+        channel_multipliers: width of each level as a multiple of base_channels, finest first; one level more than
+            there are halvings of height and width. The last two halvings are of time too.
+        num_res_blocks: residual blocks a level of the encoder; the decoder has one more.
+        norm: "group", as published, takes its statistics over the whole clip, so a clip can't be cut into chunks;
+            "channel" normalises each position alone and streams exactly.
+        norm_groups: groups of norm="group".
+        time_interpolation: how the decoder doubles frames; "nearest" needs no look-ahead in a stream.
+        latent_shift: per channel; zeros when empty.
+        latent_scale: per channel; ones when empty.
+
+    Raises:
+        ValueError: fewer than 3 levels, or widths that don't split into the groups.
+    """
+
+    def __init__(
+        self,
+        *,
+        latent_channels: int = 4,
+        base_channels: int = 128,
+        channel_multipliers: tuple[int, ...] = (1, 2, 4, 4),
+        num_res_blocks: int = 2,
+        norm: NormKind = "group",
+        norm_groups: int = GROUPS,
+        time_interpolation: Interpolation = "trilinear",
+        latent_shift: tuple[float, ...] = (),
+        latent_scale: tuple[float, ...] = (),
+    ) -> None:
+        super().__init__()
+        if len(channel_multipliers) <= TIME_STEPS:
+            raise ValueError(
+                f"channel_multipliers={tuple(channel_multipliers)} has {len(channel_multipliers)} levels, but time is "
+                f"halved {TIME_STEPS} times: give at least {TIME_STEPS + 1}"
+            )
+        self._spec = VAESpec(
+            latent_channels=latent_channels,
+            temporal_stride=2**TIME_STEPS,
+            spatial_stride=2 ** (len(channel_multipliers) - 1),
+            first_frame_alone=True,
+            shift=tuple(latent_shift) or (0.0,) * latent_channels,
+            scale=tuple(latent_scale) or (1.0,) * latent_channels,
+        )
+        self.lookahead = 1 if time_interpolation == "trilinear" else 0
+        if norm == "group":
+            self.whole_clip_only = (
+                "norm='group' takes mean and variance over all of its frames. Give it whole (encode, decode, or a "
+                "stream of one chunk), or build and train the VAE with norm='channel', which streams exactly"
+            )
+        widths = [base_channels * multiplier for multiplier in channel_multipliers]
+        make = make_norm(norm, norm_groups)
+        self.encoder = Encoder(latent_channels, widths, num_res_blocks, make)
+        self.decoder = Decoder(latent_channels, widths, num_res_blocks + 1, make, time_interpolation)
+
+    @property
+    def spec(self) -> VAESpec:
+        """Channels, strides, and the shift and scale of the latents."""
+        return self._spec
+
+    def encode_chunk(self, video: Tensor, cache: StreamCache | None) -> Tensor:
+        """Video (B, 3, T, H, W) -> mean and log-variance (B, 2C, t, h, w)."""
+        moments: Tensor = self.encoder(video, cache)
+        return moments
+
+    def decode_chunk(self, latents: Tensor, cache: StreamCache | None) -> Tensor:
+        """Latents (B, C, t, h, w) -> video (B, 3, T, H, W)."""
+        video: Tensor = self.decoder(latents, cache)
+        return video
+
+
+class Encoder(nn.Module):
+    """Video (B, 3, 1 + 4k, H, W) -> moments (B, 2C, 1 + k, H/8, W/8)."""
+
+    def __init__(self, latent: int, widths: Sequence[int], blocks: int, norm: Norm) -> None:
+        super().__init__()
+        fine = [
+            FrameConv(3, widths[0], 3, padding=1),
+            *res_blocks(widths[0], widths[0], blocks, norm, frames_alone=True),
+        ]
+        for source, width in pairwise(widths[:-TIME_STEPS]):
+            fine += [SpaceDownsample(source), *res_blocks(source, width, blocks, norm, frames_alone=True)]
+        coarse: list[nn.Module] = []
+        for source, width in pairwise(widths[-TIME_STEPS - 1 :]):
+            coarse += [SpaceTimeDownsample(source), *res_blocks(source, width, blocks, norm)]
+        self.fine, self.coarse = Stack(*fine), Stack(*coarse)
+        self.middle = middle(widths[-1], norm)
+        self.norm, self.out = norm(widths[-1]), CausalConv3d(widths[-1], 2 * latent)
+        self.quant = nn.Conv3d(2 * latent, 2 * latent, 1)
+
+    def forward(self, video: Tensor, cache: StreamCache | None) -> Tensor:
+        # on the fine levels each frame is a clip of its own: there a group norm, as published, sees one frame
+        h = self.fine(rearrange(video, "b c t h w -> (b t) c 1 h w"))
+        h = self.coarse(rearrange(h, "(b t) c 1 h w -> b c t h w", b=video.shape[0]), cache)
+        h = self.middle(h, cache)
+        moments: Tensor = self.quant(self.out(F.silu(self.norm(h)), cache))
+        return moments
+
+
+class Decoder(nn.Module):
+    """Latents (B, C, 1 + k, H/8, W/8) -> video (B, 3, 1 + 4k, H, W)."""
+
+    def __init__(
+        self, latent: int, widths: Sequence[int], blocks: int, norm: Norm, interpolation: Interpolation
+    ) -> None:
+        super().__init__()
+        self.quant = nn.Conv3d(latent, latent, 1)
+        self.conv_in = CausalConv3d(latent, widths[-1])
+        self.middle = middle(widths[-1], norm)
+        levels = res_blocks(widths[-1], widths[-1], blocks, norm)
+        for step, (source, width) in enumerate(pairwise(reversed(widths)), start=1):
+            if step <= TIME_STEPS:
+                levels.append(SpaceTimeUpsample(source, interpolation, feeds_another=step < TIME_STEPS))
+            else:
+                levels.append(SpaceUpsample(source))
+            levels += res_blocks(source, width, blocks, norm)
+        self.levels = Stack(*levels)
+        self.norm, self.out = norm(widths[0]), CausalConv3d(widths[0], 3)
+
+    def forward(self, latents: Tensor, cache: StreamCache | None) -> Tensor:
+        h = self.middle(self.conv_in(self.quant(latents), cache), cache)
+        h = self.levels(h, cache)
+        video: Tensor = self.out(F.silu(self.norm(h)), cache)
+        return video
