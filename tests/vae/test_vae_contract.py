@@ -1,0 +1,212 @@
+"""Every registered autoencoder keeps the contract of `VideoVAE`: registering a part is writing these tests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from videogen.vae import VAES, VAESpec
+from videogen.vae._posterior import DiagonalGaussian
+
+# the smallest knobs of the parts that need more than fewer channels and blocks
+TINY: dict[str, dict[str, Any]] = {
+    "causal3d": {"base_channels": 8, "norm_groups": 4, "num_res_blocks": 1},
+    "framewise": {"base_channels": 8, "norm_groups": 4, "num_res_blocks": 1},
+    "wavelet": {"base_channels": 8, "encoder_flow": 8, "num_res_blocks": 1},
+}
+SMALL = {"base_channels": 32, "num_res_blocks": 1}
+
+
+@pytest.fixture(params=VAES.names(), scope="module")
+def vae(request, randomised):
+    known = {knob.name for knob in VAES.knobs(request.param)}
+    knobs = TINY.get(request.param, {name: value for name, value in SMALL.items() if name in known})
+    return randomised(VAES.build(request.param, **knobs))
+
+
+def clip_size(spec: VAESpec, steps: int = 2) -> tuple[int, int, int]:
+    """(T, H, W) of a small clip of `steps` temporal strides that has no two sides alike."""
+    alone = int(spec.first_frame_alone)
+    return alone + steps * spec.temporal_stride, 2 * spec.spatial_stride, 3 * spec.spatial_stride
+
+
+def clip(spec: VAESpec, batch: int = 1, steps: int = 2) -> Tensor:
+    source = torch.Generator().manual_seed(1)
+    return torch.rand(batch, 3, *clip_size(spec, steps), generator=source) * 2 - 1
+
+
+@torch.no_grad()
+def test_shapes_follow_the_spec(vae) -> None:
+    for steps in (0, 1, 2):
+        frames, height, width = clip_size(vae.spec, steps)
+        if frames:
+            latents = vae.encode(torch.zeros(2, 3, frames, height, width)).mode()
+            assert latents.shape == (2, *vae.spec.latent_shape(frames, height, width))
+            assert vae.decode(latents).shape == (2, 3, frames, height, width)
+
+
+def test_the_spec_says_how_the_pipeline_scales(vae) -> None:
+    assert len(vae.spec.shift) == len(vae.spec.scale) == vae.spec.latent_channels
+    assert all(scale > 0 for scale in vae.spec.scale)
+
+
+@torch.no_grad()
+def test_the_posterior_samples_around_its_mode(vae) -> None:
+    posterior = vae.encode(clip(vae.spec, batch=2))
+    one, same, other = (posterior.sample(torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    draws = torch.stack([posterior.sample(torch.Generator().manual_seed(seed)) for seed in range(64)])
+    # the mean of 64 draws strays from the mode by an eighth of a deviation, and seldom by five eighths
+    assert ((draws.mean(0) - posterior.mode()).abs() < 5 / 8 * draws.std(0) + 1e-6).float().mean() > 0.999
+
+
+@torch.no_grad()
+def test_kl_is_the_divergence_from_a_standard_normal(vae) -> None:
+    posterior = vae.encode(clip(vae.spec, batch=2))
+    assert posterior.kl().shape == (2,)
+    assert (posterior.kl() >= 0).all()
+    if isinstance(posterior, DiagonalGaussian):
+        ours = torch.distributions.Normal(posterior.mean, (0.5 * posterior.logvar).exp())
+        truth = torch.distributions.kl_divergence(ours, torch.distributions.Normal(0.0, 1.0)).flatten(1).sum(1)
+        torch.testing.assert_close(posterior.kl(), truth, rtol=1e-5, atol=1e-5)
+
+
+def test_a_gradient_reaches_every_parameter(vae) -> None:
+    video = clip(vae.spec)
+    posterior = vae.encode(video)
+    loss = (vae.decode(posterior.sample(torch.Generator().manual_seed(2))) - video).square().mean()
+    (loss + 1e-3 * posterior.kl().mean()).backward()
+    silent = [name for name, p in vae.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    vae.zero_grad()
+    assert silent == []
+
+
+@torch.no_grad()
+def test_samples_of_a_batch_do_not_see_each_other(vae, distance) -> None:
+    batch = clip(vae.spec, batch=3)
+    latents = vae.encode(batch).mode()
+    video = vae.decode(latents)
+    for i in range(3):
+        assert distance(vae.encode(batch[i : i + 1]).mode(), latents[i : i + 1]) < 1e-5
+        assert distance(vae.decode(latents[i : i + 1]), video[i : i + 1]) < 1e-5
+
+
+@torch.no_grad()
+def test_a_stream_equals_the_whole_clip_or_refuses(vae, streamed, distance) -> None:
+    video = clip(vae.spec, batch=2, steps=3)
+    latents = vae.encode(video).mode()
+    for stream, given, wanted in (
+        (vae.encode_stream, video, latents),
+        (vae.decode_stream, latents, vae.decode(latents)),
+    ):
+        assert distance(streamed(stream, given, given.shape[2]), wanted) < 1e-5
+        assert list(stream([])) == []
+        for size in (1, 2, 3):
+            if vae.whole_clip_only:
+                with pytest.raises(ValueError, match=re.escape(vae.whole_clip_only)):
+                    streamed(stream, given, size)
+            else:
+                assert distance(streamed(stream, given, size), wanted) < 1e-5
+
+
+@torch.no_grad()
+def test_a_stream_gives_out_as_it_takes_in(vae) -> None:
+    """With one stride a chunk, no more than two chunks are waiting at any time: memory doesn't grow with the clip."""
+    if vae.whole_clip_only:
+        return
+    video = clip(vae.spec, steps=5)
+    latents = vae.encode(video).mode()
+    for stream, given, size in (
+        (vae.encode_stream, video, vae.spec.temporal_stride),
+        (vae.decode_stream, latents, 1),
+    ):
+        taken = 0
+
+        def counted(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+            nonlocal taken
+            for chunk in chunks:
+                taken += 1
+                yield chunk
+
+        for given_out, _ in enumerate(stream(counted(given.split(size, dim=2)))):
+            assert taken - given_out <= 2
+
+
+def test_a_clip_that_does_not_fit_is_refused_with_the_nearest_that_does(vae) -> None:
+    spec = vae.spec
+    frames, height, width = clip_size(spec)
+    stride, space = spec.temporal_stride, spec.spatial_stride
+    tall = f"height {height + 1} .* use {height} or {height + space}$"
+    wide = f"width {width - 1} .* use {width - space} or {width}$"
+    with pytest.raises(ValueError, match=tall):
+        vae.encode(torch.zeros(1, 3, frames, height + 1, width))
+    with pytest.raises(ValueError, match=wide):
+        vae.encode(torch.zeros(1, 3, frames, height, width - 1))
+    with pytest.raises(ValueError, match=tall):
+        next(vae.encode_stream([torch.zeros(1, 3, frames, height + 1, width)]))
+    if stride > 1:
+        with pytest.raises(ValueError, match=f"{frames + 1} frames .* use {frames} or {frames + stride}$"):
+            vae.encode(torch.zeros(1, 3, frames + 1, height, width))
+        with pytest.raises(ValueError, match=r"temporal stride"):
+            list(vae.encode_stream([torch.zeros(1, 3, frames + 1, height, width)]))
+    with pytest.raises(ValueError, match="0 frames"):
+        vae.encode(torch.zeros(1, 3, 0, height, width))
+
+
+def test_channels_that_do_not_fit_are_refused(vae) -> None:
+    size, channels = clip_size(vae.spec), vae.spec.latent_channels
+    with pytest.raises(ValueError, match="video has 4 channels: give 3"):
+        vae.encode(torch.zeros(1, 4, *size))
+    with pytest.raises(ValueError, match="video has 1 channels: give 3"):
+        next(vae.encode_stream([torch.zeros(1, 1, *size)]))
+    wrong = torch.zeros(1, channels + 1, 1, 2, 3)
+    with pytest.raises(ValueError, match=f"latents have {channels + 1} channels: this VAE takes {channels}"):
+        vae.decode(wrong)
+    with pytest.raises(ValueError, match=f"latents have {channels + 1} channels"):
+        next(vae.decode_stream([wrong]))
+
+
+@torch.no_grad()
+def test_it_computes_in_the_type_of_its_weights(vae) -> None:
+    video = clip(vae.spec)
+    for dtype in (torch.bfloat16, torch.float32):
+        vae.to(dtype)
+        latents = vae.encode(video.to(dtype)).mode()
+        assert latents.dtype == vae.decode(latents).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((0, 8, 8), "0 frames do not fit a temporal stride of 4: use 1"),
+        ((2, 8, 8), "2 frames do not fit a temporal stride of 4: use 1 or 5"),
+        ((91, 8, 8), "91 frames do not fit a temporal stride of 4: use 89 or 93"),
+        ((5, 7, 8), "height 7 does not fit a spatial stride of 8: use 8"),
+        ((5, 0, 8), "height 0 does not fit a spatial stride of 8: use 8"),
+        ((5, 8, 20), "width 20 does not fit a spatial stride of 8: use 16 or 24"),
+    ],
+)
+def test_a_spec_names_the_nearest_sizes(size: tuple[int, int, int], message: str) -> None:
+    spec = VAESpec(4, 4, 8, first_frame_alone=True, shift=(0.0,) * 4, scale=(1.0,) * 4)
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        spec.latent_shape(*size)
+
+
+def test_a_spec_without_a_lone_first_frame_takes_whole_strides() -> None:
+    spec = VAESpec(4, 4, 8, first_frame_alone=False, shift=(0.0,) * 4, scale=(1.0,) * 4)
+    assert spec.latent_shape(8, 16, 24) == (4, 2, 2, 3)
+    with pytest.raises(ValueError, match=r"2 frames do not fit a temporal stride of 4: use 4$"):
+        spec.latent_shape(2, 16, 24)
+    with pytest.raises(ValueError, match=r"6 frames do not fit a temporal stride of 4: use 4 or 8$"):
+        spec.latent_shape(6, 16, 24)
+
+
+def test_a_spec_refuses_statistics_of_another_number_of_channels() -> None:
+    with pytest.raises(ValueError, match="3 values of shift for 4 latent channels: give 4, or none"):
+        VAES.build("wavelet", latent_channels=4, base_channels=8, latent_shift=(0.0,) * 3)
