@@ -119,8 +119,8 @@ def render(scene: Scene, num_frames: int, height: int, width: int, rng: np.rando
     video = np.empty((3, num_frames, height, width), np.float32)
     video[:] = ground[:, None, None, None]
     columns, rows = np.arange(width, dtype=np.float32) + 0.5, np.arange(height, dtype=np.float32) + 0.5
-    for one, radius, centre in zip(scene.objects, scene.radii, centres, strict=True):
-        radius = np.float32(radius * scale)
+    radii = np.array(scene.radii, np.float32) * np.float32(scale)
+    for one, radius, centre in zip(scene.objects, radii, centres, strict=True):
         # nothing outside the box around the whole path changes
         (left, top), (right, bottom) = np.maximum(centre.min(0) - radius - 1, 0), centre.max(0) + radius + 2
         box = np.s_[..., int(top) : int(bottom), int(left) : int(right)]
