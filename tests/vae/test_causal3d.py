@@ -77,7 +77,7 @@ def published(golden):
 def test_it_equals_the_published_model(published, distance, case: str) -> None:
     vae, (_, inputs, outputs) = published
     posterior = vae.encode(inputs[f"video_{case}"])
-    # float32 rounding of some 40 layers: 2e-6 was measured
+    # float32 rounding of some 40 layers: up to 3e-6 was measured
     assert distance(posterior.mode(), outputs[f"mean_{case}"]) < 1e-5
     assert distance(posterior.logvar, outputs[f"logvar_{case}"]) < 1e-5
     assert distance(vae.decode(outputs[f"mean_{case}"]), outputs[f"recon_{case}"]) < 1e-5
