@@ -60,7 +60,7 @@ def read_line(argv: Sequence[str]) -> Line:
     Raises:
         ValueError: an option that doesn't exist.
     """
-    known = {"-h", "--help", "--version", "--debug", *SWEEP_FLAGS}
+    known = {"-h", "--help", "--version", "--debug", "--markdown", *SWEEP_FLAGS}
     flags: set[str] = set()
     words: list[str] = []
     for index, word in enumerate(argv):
@@ -91,12 +91,12 @@ def run(line: Line) -> None:
     elif line.flags & {"-h", "--help"}:
         print(USAGE[line.command])
     elif line.command in PRINTING:
-        print_parts(line.command, line.arguments)
+        print_parts(line.command, line.arguments, markdown="--markdown" in line.flags)
     else:
         run_jobs(line.command, line.arguments, sweep=bool(line.flags & set(SWEEP_FLAGS)))
 
 
-def print_parts(command: str, arguments: Sequence[str]) -> None:
+def print_parts(command: str, arguments: Sequence[str], *, markdown: bool) -> None:
     """`videogen list` and `videogen show`."""
     from videogen.commands.parts import list_parts, show_part
 
@@ -107,7 +107,7 @@ def print_parts(command: str, arguments: Sequence[str]) -> None:
     else:
         if len(arguments) > 2:
             raise ValueError(f"list takes a kind and a pattern, {len(arguments)} words were given: {USAGE['list']}")
-        print(list_parts(*arguments))
+        print(list_parts(*arguments, markdown=markdown))
 
 
 def run_jobs(command: str, arguments: Sequence[str], *, sweep: bool) -> None:

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from videogen._signature import type_name
 from videogen.kinds import KINDS, registry
 from videogen.registry import RegistryError, nearest
 
 
-def list_parts(kind: str | None = None, pattern: str = "*") -> str:
+def list_parts(kind: str | None = None, pattern: str = "*", *, markdown: bool = False) -> str:
     """The names of each kind with a line about each; loads no part.
 
     Args:
         kind: one kind alone; a word with a wildcard in it is a pattern for all kinds.
         pattern: a shell pattern of names.
+        markdown: a table instead of plain text.
 
     Raises:
         RegistryError: no such kind, or no name that matches.
     """
     if kind is not None and any(letter in kind for letter in "*?["):
-        return list_parts(None, kind)
-    chosen = list(KINDS) if kind is None else [registry(kind).kind]
-    blocks = []
-    for name in chosen:
-        parts = registry(name)
-        names = parts.names(pattern)
-        width = max(map(len, names), default=0)
-        if names:
-            lines = [f"  {part:{width}}  {parts.summary(part)}".rstrip() for part in names]
-            blocks.append("\n".join([name, *lines]))
-    if not blocks:
-        every = [name for kind_ in chosen for name in registry(kind_).names()]
+        return list_parts(None, kind, markdown=markdown)
+    chosen = [registry(name) for name in ([kind] if kind else KINDS)]
+    told = {each.kind: {name: each.summary(name) for name in each.names(pattern)} for each in chosen}
+    if not any(told.values()):
+        every = [name for each in chosen for name in each.names()]
         raise RegistryError(f"no {kind or 'part'} matches {pattern!r}: {nearest(pattern, every)}")
-    return "\n\n".join(blocks)
+    if markdown:
+        rows = [f"| {each} | `{name}` | {line} |" for each, names in told.items() for name, line in names.items()]
+        return "\n".join(["| kind | name | what it is |", "|---|---|---|", *rows])
+    return "\n\n".join("\n".join([each, *_columns(names)]) for each, names in told.items() if names)
+
+
+def _columns(names: Mapping[str, str]) -> list[str]:
+    width = max(map(len, names))
+    return [f"  {name:{width}}  {line}".rstrip() for name, line in names.items()]
 
 
 def show_part(kind: str, name: str) -> str:

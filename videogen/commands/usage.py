@@ -68,10 +68,10 @@ videogen evaluate [task=adherence|reconstruction] [key=value ...]
   task=reconstruction    PSNR and SSIM of the clips in a folder
   samples=200            how many; seed=0 of the first
   batch_size=8           videos made at once
-  input=folder           of the clips, for task=reconstruction
+  input=folder           of the clips, for task=reconstruction; split=test of its metadata.jsonl, if it has one
   output=result.json     the numbers
 {_SAMPLING}
 {_MODEL}""",
-    "list": "videogen list [kind] [pattern], e.g. videogen list vae 'w*'",
+    "list": "videogen list [kind] [pattern] [--markdown], e.g. videogen list vae 'w*'",
     "show": "videogen show <kind> <name>, e.g. videogen show vae wavelet",
 }

@@ -60,6 +60,7 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
         ConfigError: no such weights.
         ValueError: weights of another model; what differs is named.
     """
+    folder = _weights(config)
     vae = build_part("vae", config["vae"])
     text = build_part("text", config["text"])
     attention = build_part("attention", config["attention"])
@@ -68,7 +69,7 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     parts = Parts(
         vae, denoiser, text, build_part("scheduler", config["objective"]), build_part("scheduler", config["scheduler"])
     )
-    load_parts(config, {"vae": vae, "denoiser": denoiser, "text": text})
+    _load(config, folder, {"vae": vae, "denoiser": denoiser, "text": text})
     return parts
 
 
@@ -77,9 +78,10 @@ def _block(node: Mapping[str, Any], attention: Any, dim: int, num_heads: int) ->
 
 
 def build_vae(config: Mapping[str, Any]) -> Any:
-    """The VAE alone, with its weights."""
+    """The VAE alone, with its weights. Raises as `build_parts`."""
+    folder = _weights(config)
     vae = build_part("vae", config["vae"])
-    load_parts(config, {"vae": vae})
+    _load(config, folder, {"vae": vae})
     return vae
 
 
@@ -117,25 +119,29 @@ def load_part(folder: Path) -> Any:
     from videogen.checkpoints import load_weights, read_config
 
     config = read_config(folder)
-    node = {key: value for key, value in config.items() if key not in ("kind", "block", "latent_channels", "text_dim")}
+    node = {key: value for key, value in config.items() if key != "kind"}
     if config.get("kind") not in ("vae", "text", "denoiser"):
         raise ConfigError(f"{folder} says kind={config.get('kind')!r} in its config.json: vae, text or denoiser")
     if config["kind"] == "denoiser":
-        block = functools.partial(_block, config["block"], build_part("attention", {"name": "sdpa"}))
-        part = build_part("denoiser", node, config["latent_channels"], config["text_dim"], block)
+        block = functools.partial(_block, node.pop("block"), build_part("attention", {"name": "sdpa"}))
+        part = build_part("denoiser", node, node.pop("latent_channels"), node.pop("text_dim"), block)
     else:
         part = build_part(config["kind"], node)
     load_weights(folder, config, part)
     return part
 
 
-def load_parts(config: Mapping[str, Any], modules: Mapping[str, Any]) -> None:
-    """Load the weights that the config names into these modules, or do nothing when it names none."""
+def _weights(config: Mapping[str, Any]) -> Path | None:
+    # asked for before anything is built, which may take long
+    return None if config["weights"] is None else weights_folder(config["weights"])
+
+
+def _load(config: Mapping[str, Any], folder: Path | None, modules: Mapping[str, Any]) -> None:
     from videogen.checkpoints import load_weights
 
-    if config["weights"] is None:
+    if folder is None:
         return
-    folder, configs = weights_folder(config["weights"]), part_configs(config, modules)
+    configs = part_configs(config, modules)
     # a training run's checkpoint holds just what it trained; to go on from there is the one use of half a model
     present = [name for name in modules if "train" not in config or (folder / name).is_dir()]
     if not present:

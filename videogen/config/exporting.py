@@ -39,18 +39,25 @@ def _fill(config: Mapping[str, Any], sources: list[Path], folder: Path) -> None:
 
 def _model(config: Mapping[str, Any], saved: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The content of model.yaml; what a part was saved with wins, since training sets the scale of a VAE's latents."""
-    parts = {
-        group: functools.reduce(lambda node, key: node[key], group.split("/"), config) for group in groups("generate")
-    }
-    for part, knobs in saved.items():
-        parts[part] = {key: value for key, value in knobs.items() if key in parts[part]}
+    parts = {group: _node(config, group) for group in groups("model")}
+    for part, told in saved.items():
+        parts[part] = {key: value for key, value in told.items() if key in parts[part]}
     model: dict[str, Any] = {"defaults": [{f"override /{group}": node["name"]} for group, node in parts.items()]}
     for group, node in parts.items():
         *sections, last = group.split("/")
         place = model
         for section in sections:
             place = place.setdefault(section, {})
-        place[last] = {key: value for key, value in node.items() if key != "name"}
+        knobs = {key: value for key, value in node.items() if key != "name"}
+        if knobs:
+            place[last] = knobs
     # where the weights are is said by the folder itself
     sampling = {key: config[key] for key in settings_of("model") if key != "weights"}
     return {**model, **sampling}
+
+
+def _node(config: Mapping[str, Any], group: str) -> dict[str, Any]:
+    node: Any = config
+    for key in group.split("/"):
+        node = node[key]
+    return dict(node)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,26 +43,27 @@ class ConfigFile:
         """
         named = [(group, name) for group, name in self.choices.items() if group in choices]
         other = {dotted(group) for group, name in named if registered(group, name) != choices[group]}
-        yield from self._walk(self.values, "", schema, other)
+        # a part without knobs is a section too, an empty one
+        paths = [*schema, *(f"{dotted(group)}." for group in choices)]
+        for key, value in self._walk(self.values, "", paths):
+            if any(key == section or key.startswith(f"{section}.") for section in other):
+                continue
+            if key not in schema:
+                raise unknown(key, schema, str(self.path))
+            if not fits(value, schema[key].type):
+                raise ConfigError(f"{key}={value!r} is not of type {type_name(schema[key].type)} (in {self.path})")
+            yield key, value
 
-    def _walk(
-        self, values: Mapping[str, Any], prefix: str, schema: Mapping[str, Knob], other: set[str]
-    ) -> Iterator[tuple[str, Any]]:
+    def _walk(self, values: Mapping[str, Any], prefix: str, paths: Sequence[str]) -> Iterator[tuple[str, Any]]:
+        """The leaves: what stands where no section is."""
         for name, value in values.items():
             key = f"{prefix}{name}"
-            is_section = any(known.startswith(f"{key}.") for known in schema)
-            if key in other:
-                continue
-            if key in schema:
-                if not fits(value, schema[key].type):
-                    raise ConfigError(f"{key}={value!r} is not of type {type_name(schema[key].type)} (in {self.path})")
+            if not any(path.startswith(f"{key}.") for path in paths):
                 yield key, value
-            elif is_section and isinstance(value, Mapping):
-                yield from self._walk(value, f"{key}.", schema, other)
-            elif is_section:
-                raise ConfigError(f"{key}={value!r} (in {self.path}) is no mapping: a part is named in `defaults`")
+            elif isinstance(value, Mapping):
+                yield from self._walk(value, f"{key}.", paths)
             else:
-                raise unknown(key, schema, str(self.path))
+                raise ConfigError(f"{key}={value!r} (in {self.path}) is no mapping: a part is named in `defaults`")
 
 
 def presets(group: str) -> dict[str, Path]:
