@@ -143,6 +143,8 @@ def test_show_says_what_a_part_can_be_told(capsys: pytest.CaptureFixture[str]) -
 def test_mistakes_get_one_line_and_a_traceback_only_with_debug(capsys: pytest.CaptureFixture[str]) -> None:
     assert fails(["genrate"], capsys).startswith("no command is called 'genrate': choose from: generate, ")
     assert fails(["--quiet"], capsys).startswith("no option is called --quiet: choose from: --debug, ")
+    assert fails(["show", "vae", "wavelet", "--markdown"], capsys).startswith("show doesn't take --markdown: videogen")
+    assert fails(["list", "-m"], capsys).startswith("list doesn't take -m: videogen list")
     assert fails(["generate"], capsys).startswith("no prompt: say what the video should show")
     assert fails(["generate", " "], capsys) == "the prompt is empty: say what the video should show"
     assert fails(["generate", "prompt="], capsys) == "the prompt is empty: say what the video should show"
@@ -243,6 +245,7 @@ def test_nothing_is_sampled_that_could_not_be_written(here: Path, capsys: pytest
     # no weights are there, so whatever is said comes before they are asked for
     arguments = ["generate", "a red circle", "weights=nowhere"]
     assert "the folder no doesn't exist" in fails([*arguments, "output=no/film.mp4"], capsys)
+    assert "output='' names no file" in fails([*arguments, "output="], capsys)
     assert "doesn't end in .mp4" in fails([*arguments, "output=film.gif"], capsys)
     (here / "taken.png").mkdir()
     assert "taken.png is a folder" in fails([*arguments, "output=taken.mp4"], capsys)
@@ -294,7 +297,7 @@ def test_evaluate_writes_figures_for_each_sample(model: Path, here: Path, capsys
     assert [row["clip"] for row in result["samples"]] == ["a.mp4", "b.mp4"]
     psnr = sum(row["psnr"] for row in result["samples"]) / 2
     assert result["mean"]["psnr"] == pytest.approx(psnr)
-    assert f"psnr  {psnr:8.4f}" in lines(capsys)
+    assert ["psnr", f"{psnr:.4f}"] in [line.split() for line in lines(capsys)]
     assert "no clips: give their folder" in fails(["evaluate", "task=reconstruction"], capsys)
     assert "can't be written" in fails([*arguments, "output=no/x.json"], capsys)
 

@@ -90,6 +90,8 @@ def run(line: Line) -> None:
         raise ValueError(f"no command is called {line.command!r}: choose from: {', '.join(USAGE)}")
     elif line.flags & {"-h", "--help"}:
         print(USAGE[line.command])
+    elif misplaced := line.flags & ({"--markdown"} if line.command != "list" else set(SWEEP_FLAGS)):
+        raise ValueError(f"{line.command} doesn't take {min(misplaced)}: {USAGE[line.command].splitlines()[0]}")
     elif line.command in PRINTING:
         print_parts(line.command, line.arguments, markdown="--markdown" in line.flags)
     else:

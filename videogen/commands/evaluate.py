@@ -10,12 +10,16 @@ from typing import Any
 
 from tqdm import tqdm
 
+from videogen.commands.outputs import labelled
 from videogen.config import build_pipeline, build_vae
 from videogen.data import DATASETS
 from videogen.data.video import read_video
 from videogen.metrics.fidelity import psnr, ssim
 from videogen.metrics.shapes import adherence
 from videogen.pipelines.reconstruct import reconstruct
+
+# the columns that say which sample it was
+NAMES = ("prompt", "seed", "clip")
 
 
 def evaluate(config: Mapping[str, Any], label: str = "") -> None:
@@ -28,14 +32,12 @@ def evaluate(config: Mapping[str, Any], label: str = "") -> None:
     Raises:
         ValueError: no clips, or a path that can't be written.
     """
-    output = None
-    if config["output"] is not None:
-        path = Path(config["output"])
-        output = path.with_name(f"{path.stem}{label}{path.suffix}")
+    output = None if config["output"] is None else labelled(config["output"], label)
+    if output is not None:
         check_json(output)
     measure = measure_adherence if config["task"] == "adherence" else measure_reconstruction
     result = measure(config)
-    print(table(result["mean"]))
+    print(table({"samples": len(result["samples"]), **result["mean"]}))
     if output is not None:
         text = json.dumps({"task": config["task"], "config": config, **result}, indent=2)
         output.write_text(text + "\n", encoding="utf-8")
@@ -91,23 +93,19 @@ def find_clips(config: Mapping[str, Any]) -> list[Path]:
 
 def means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """The mean of each column of numbers or truths; rows that don't have a column don't count for it."""
-    columns = dict.fromkeys(key for row in rows for key, value in row.items() if key != "seed" and not_text(value))
-    found = {}
-    for column in columns:
-        values = [float(row[column]) for row in rows if row.get(column) is not None]
-        found[column] = sum(values) / len(values)
-    return found
-
-
-def not_text(value: Any) -> bool:
-    """Whether a value has a mean."""
-    return isinstance(value, (bool, int, float))
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        for key, value in row.items():
+            if key not in NAMES:
+                values.setdefault(key, []).append(float(value))
+    return {key: sum(column) / len(column) for key, column in values.items()}
 
 
 def table(numbers: Mapping[str, float]) -> str:
     """Names and numbers in two columns."""
-    width = max(map(len, numbers), default=0)
-    return "\n".join(f"{name:{width}}  {number:8.4f}" for name, number in numbers.items())
+    width = max(map(len, numbers))
+    texts = {name: f"{number}" if isinstance(number, int) else f"{number:.4f}" for name, number in numbers.items()}
+    return "\n".join(f"{name:{width}}  {text:>8}" for name, text in texts.items())
 
 
 def check_json(path: Path) -> None:

@@ -23,12 +23,23 @@ def name_outputs(sentences: Sequence[str], output: str | None, seed: int, label:
     digits = len(str(len(sentences)))
     numbers = [f"{index:0{digits}d}" for index in range(1, len(sentences) + 1)] if len(sentences) > 1 else [""]
     if output is not None:
-        path = Path(output)
-        return [path.with_name(f"{path.stem}{label}{number and f'-{number}'}{path.suffix}") for number in numbers]
+        return [labelled(output, f"{label}{number and f'-{number}'}") for number in numbers]
     return [
         Path(f"{number and f'{number}-'}{slug(sentence)}-seed{seed}{label}.mp4")
         for number, sentence in zip(numbers, sentences, strict=True)
     ]
+
+
+def labelled(output: str, label: str) -> Path:
+    """A path with a label behind its stem: film.mp4 -> film_steps=2.mp4.
+
+    Raises:
+        ValueError: the path names no file.
+    """
+    path = Path(output)
+    if not path.name:
+        raise ValueError(f"output={output!r} names no file: give one, like output={path / 'film.mp4'}")
+    return path.with_name(f"{path.stem}{label}{path.suffix}")
 
 
 def slug(sentence: str) -> str:

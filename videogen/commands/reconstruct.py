@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from videogen.commands.outputs import check_output
+from videogen.commands.outputs import check_output, labelled
 from videogen.config import build_vae
 from videogen.data.sheet import contact_sheet, side_by_side
 from videogen.data.video import read_video, write_video
@@ -27,8 +27,8 @@ def reconstruct(config: Mapping[str, Any], label: str = "") -> None:
     if config["input"] is None:
         raise ValueError("no clip: give a video file, videogen reconstruct input=clip.mp4")
     source = Path(config["input"])
-    output = Path(config["output"] if config["output"] is not None else f"{source.stem}-reconstructed.mp4")
-    output = output.with_name(f"{output.stem}{label}{output.suffix}")
+    chosen = config["output"] if config["output"] is not None else f"{source.stem}-reconstructed.mp4"
+    output = labelled(chosen, label)
     check_output(output)
     clip = read_video(source)
     rebuilt = reconstruct_video(build_vae(config), clip.frames, chunk=config["chunk"])

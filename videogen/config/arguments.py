@@ -45,27 +45,27 @@ def sort(command: str, overrides: Iterable[str]) -> Arguments:
     """
     settings = settings_of(command)
     by_key = {dotted(group): group for group in groups(command)}
-    sorted_ = Arguments()
+    found = Arguments()
     for argument in overrides:
         match = KEY.fullmatch(argument)
         if match is None:
-            _take_sentence(command, argument, sorted_.verbatim)
+            _take_sentence(command, argument, found.verbatim)
             continue
         key, value = match[1].replace("/", "."), match[2]
         _refuse_key(key, argument)
         if key in VERBATIM and key in settings:
-            if key == "prompt" and key in sorted_.verbatim:
-                raise _two_sentences(sorted_.verbatim[key], value)
-            sorted_.verbatim[key] = value
+            if key == "prompt" and key in found.verbatim:
+                raise _two_sentences(found.verbatim[key], value)
+            found.verbatim[key] = value
         elif key in ("model", "experiment") or (key == "train" and command == "train"):
-            sorted_.presets[key] = value
+            found.presets[key] = value
         elif key in by_key:
-            sorted_.choices[by_key[key]] = value.strip()
+            found.choices[by_key[key]] = value.strip()
         elif key.removesuffix(".name") in by_key:
             raise ConfigError(f"{argument}: a part is chosen as {key.removesuffix('.name')}={value}")
         else:
-            sorted_.settings.append((key, value))
-    return sorted_
+            found.settings.append((key, value))
+    return found
 
 
 def is_verbatim(argument: str) -> bool:
