@@ -47,7 +47,9 @@ class Condition:
         """Raise ValueError naming each field that is set and that `model` would ignore."""
         ignored = sorted(set(self.given()) - supported)
         if ignored:
-            raise ValueError(f"{model} would ignore condition.{', condition.'.join(ignored)}: it takes {sorted(supported)}")
+            raise ValueError(
+                f"{model} would ignore condition.{', condition.'.join(ignored)}: it takes {sorted(supported)}"
+            )
 
 
 def text_condition(features: TextFeatures, supported: frozenset[str]) -> Condition:

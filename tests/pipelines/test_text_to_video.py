@@ -36,7 +36,9 @@ def pipeline(scheduler: str = "rectified_flow", **knobs: Any) -> TextToVideo:
             torch.nn.init.normal_(parameter, std=0.2)
     words = videogen.build("text", "words", vocabulary=("a", "circle", "red"), dim=16, depth=1, num_heads=2)
     scale = dict(latent_scale=(2.0, 1.0, 0.5, 1.0), latent_shift=(0.1, 0.0, -0.2, 0.3))
-    vae = videogen.build("vae", "wavelet", latent_channels=4, base_channels=8, encoder_flow=8, use_attention=False, **scale)
+    vae = videogen.build(
+        "vae", "wavelet", latent_channels=4, base_channels=8, encoder_flow=8, use_attention=False, **scale
+    )
     return TextToVideo(
         vae=vae,
         denoiser=denoiser,

@@ -25,4 +25,8 @@ class Dataset(Protocol):
         ...
 
 
-DATASETS: Registry[Dataset] = Registry("data", "videogen.data", modules={"shapes": "videogen.data.shapes", "folder": "videogen.data.folder", "mixed": "videogen.data.mixed"})
+DATASETS: Registry[Dataset] = Registry(
+    "data",
+    "videogen.data",
+    modules={"shapes": "videogen.data.shapes", "folder": "videogen.data.folder", "mixed": "videogen.data.mixed"},
+)
