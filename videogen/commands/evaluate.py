@@ -64,9 +64,10 @@ def measure_adherence(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def measure_reconstruction(config: Mapping[str, Any]) -> dict[str, Any]:
     """Clips of a folder through the VAE: PSNR and SSIM of each."""
+    clips = find_clips(config)[: config["samples"]]
     vae = build_vae(config)
     rows = []
-    for path in tqdm(find_clips(config)[: config["samples"]], desc="clips"):
+    for path in tqdm(clips, desc="clips"):
         video = read_video(path).frames
         rebuilt = reconstruct(vae, video)
         rows.append({"clip": path.name, "psnr": psnr(video, rebuilt).item(), "ssim": ssim(video, rebuilt).item()})
