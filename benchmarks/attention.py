@@ -216,22 +216,22 @@ def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
     tops = {dtype: ceilings(options.device, getattr(torch, dtype)) for dtype in options.dtypes}
-    rows: list[dict[str, Any]] = []
-    for name in options.shapes:
-        for dtype in options.dtypes:
-            found = measure(name, dtype, options, tops[dtype]["gemm_gflops"])
-            print(markdown_table(found, ["shape", "dtype", "kernel", "error", "ms", "status"]), flush=True)
-            rows += found
-    report = {
+    report: dict[str, Any] = {
         "question": f"Which attention kernel is faster at which shape? ({options.device})",
         "facts": facts(options.device),
         "ceilings": tops,
         "notes": notes(options),
-        "rows": rows,
+        "rows": [],
     }
     stem = f"attention_{options.device}" + ("_backward" if options.backward else "")
-    write(stem, report, markdown(report))
-    drawn = plot(stem, rows, options.device)
+    for name in options.shapes:
+        for dtype in options.dtypes:
+            found = measure(name, dtype, options, tops[dtype]["gemm_gflops"])
+            print(markdown_table(found, ["shape", "dtype", "kernel", "error", "ms", "status"]), flush=True)
+            report["rows"] += found
+            # a run that is cut short leaves what it has measured
+            write(stem, report, markdown(report))
+    drawn = plot(stem, report["rows"], options.device)
     print(f"results/{stem}.json, .md" + (", .png" if drawn else " (no plot: pip install matplotlib)"))
 
 

@@ -16,7 +16,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_table_of_parts_is_what_the_registries_hold() -> None:
-    found = re.search(r"<!-- made by `videogen list --markdown`[^\n]*-->\n(.*?)\n<!-- end of parts -->", README, re.DOTALL)
+    found = re.search(
+        r"<!-- made by `videogen list --markdown`[^\n]*-->\n(.*?)\n<!-- end of parts -->", README, re.DOTALL
+    )
     assert found is not None
     assert found[1] == list_parts(markdown=True)
 

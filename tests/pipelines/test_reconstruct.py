@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from videogen.pipelines.reconstruct import reconstruct, reconstruct_stream
+from videogen.vae.causal3d import Causal3DVAE
 from videogen.vae.wavelet import WaveletVAE
 
 
@@ -99,3 +100,14 @@ def test_padding_repeats_edges() -> None:
     # torch's own replicate padding agrees with the indices above
     video = clip(2, 5, 9)
     assert torch.equal(padded_by_hand(video, 2, 8, 16), F.pad(video, (0, 7, 0, 3), mode="replicate"))
+
+
+@torch.no_grad()
+def test_a_vae_that_cannot_be_cut_gets_the_whole_clip() -> None:
+    torch.manual_seed(0)
+    whole = Causal3DVAE(base_channels=32, latent_channels=4, channel_multipliers=(1, 1, 1, 1), num_res_blocks=1).eval()
+    assert whole.whole_clip_only
+    video = clip(11, 17, 22)
+    expected = whole.decode(whole.encode(padded_by_hand(video, 13, 24, 24)[None]).mode())[0, :, :11, :17, :22]
+    rebuilt = reconstruct(whole, video, chunk=4)
+    torch.testing.assert_close(rebuilt, expected.clamp(-1, 1), rtol=0, atol=1e-5)

@@ -20,7 +20,8 @@ def reconstruct(vae: VideoVAE, video: Float[Tensor, "3 t h w"], *, chunk: int = 
     Args:
         vae: encodes and decodes on its own device and in its own dtype.
         video: in [-1, 1].
-        chunk: frames at a time, which bounds the memory beside the two videos themselves.
+        chunk: frames at a time, which bounds the memory beside the two videos themselves; the whole video for a VAE
+            that can't be cut (`whole_clip_only`).
 
     Raises:
         ValueError: no video, or no frames a chunk.
@@ -31,13 +32,19 @@ def reconstruct(vae: VideoVAE, video: Float[Tensor, "3 t h w"], *, chunk: int = 
         )
     if chunk < 1:
         raise ValueError(f"chunk is {chunk} frames: use 1 or more")
+    num_frames = video.shape[1]
+    if vae.whole_clip_only:
+        # such a VAE takes one chunk alone, so what pads the clip's length has to be in it
+        extra = _missing_frames(vae.spec, num_frames)
+        video = torch.cat([video, video[:, -1:].expand(-1, extra, -1, -1)], dim=1)
+        chunk = video.shape[1]
     result = torch.empty_like(video)
     done = 0
     for piece in reconstruct_stream(vae, torch.split(video, chunk, dim=1)):
         result[:, done : done + piece.shape[1]] = piece
         done += piece.shape[1]
     assert done == video.shape[1], f"{video.shape[1]} frames went in and {done} came out"
-    return result
+    return result[:, :num_frames]
 
 
 @torch.no_grad()
