@@ -136,6 +136,8 @@ def test_decoder_only_training_keeps_the_encoder(tmp_path: Path) -> None:
     [
         ({"part": "vea"}, "choose vae, vae_decoder or denoiser"),
         ({"num_frames_weights": [1.0]}, "give as many"),
+        ({"precision": "float64"}, "choose float32 or bfloat16"),
+        ({"export_precision": "int8"}, "choose float32 or float16"),
         ({"learning_rate": 1e20, "gradient_clip": 1e20}, "the loss is (nan|inf) at step"),
     ],
 )

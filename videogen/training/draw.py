@@ -34,8 +34,11 @@ def _weighted(weights: list[float], source: Generator) -> int:
     return int(torch.multinomial(torch.tensor(weights, dtype=torch.float64), 1, generator=source))
 
 
-def check_draws(settings: TrainSettings) -> None:
-    """Raise ValueError when choices and weights don't pair up."""
+def check_settings(settings: TrainSettings) -> None:
+    """Raise ValueError when choices and weights don't pair up, or a precision is unknown."""
+    for name, known in (("precision", ("float32", "bfloat16")), ("export_precision", ("float32", "float16"))):
+        if getattr(settings, name) not in known:
+            raise ValueError(f"train.{name}={getattr(settings, name)!r} is unknown: choose {' or '.join(known)}")
     for name in ("num_frames", "sizes"):
         choices, weights = getattr(settings, name), getattr(settings, f"{name}_weights")
         if len(choices) != len(weights) or not choices:

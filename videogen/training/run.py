@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from videogen.checkpoints import newest, save_part, write_folder
 from videogen.data import Dataset
-from videogen.training.draw import check_draws, generator
+from videogen.training.draw import check_settings, generator
 from videogen.training.ema import EMA
 from videogen.training.learners import DenoiserLearner, Learner, VAELearner
 from videogen.training.log import RunLog
@@ -37,7 +37,7 @@ def train(parts: Any, dataset: Dataset, settings: TrainSettings, configs: Mappin
     Raises:
         ValueError: settings that contradict each other, or a loss that is no number.
     """
-    check_draws(settings)
+    check_settings(settings)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
