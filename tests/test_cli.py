@@ -23,6 +23,7 @@ from videogen.kinds import KINDS, registry
 
 TINY = [
     *("vae.base_channels=8", "vae.encoder_flow=8", "vae.num_res_blocks=1", "vae.latent_channels=4"),
+    *("vae.latent_shift=[]", "vae.latent_scale=[]"),
     *("denoiser.dim=24", "denoiser.depth=1", "denoiser.num_heads=2", "text.dim=16", "text.depth=1"),
 ]
 SMALL = ["num_frames=5", "height=16", "width=16", "steps=2"]

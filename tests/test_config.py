@@ -19,6 +19,7 @@ from videogen.schedulers import SCHEDULERS
 GROUPS = [*KINDS, "objective"]
 PARTS = [(group, name) for group in GROUPS for name in registry(kind_of(group)).names()]
 TINY = [
+    *("vae.latent_shift=[]", "vae.latent_scale=[]"),
     "vae.base_channels=8",
     "vae.encoder_flow=8",
     "vae.num_res_blocks=1",
