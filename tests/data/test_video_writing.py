@@ -93,6 +93,15 @@ def test_chunks_written_make_the_same_file(tmp_path: Path) -> None:
     assert (tmp_path / "chunks.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
 
+def test_one_video_makes_one_file(tmp_path: Path) -> None:
+    # x264's macroblock tree made twenty different files of this one
+    path, video, made = tmp_path / "clip.mp4", gradient(33, 64, 64), set()
+    for _ in range(20):
+        write_video(path, video, 12)
+        made.add(path.read_bytes())
+    assert len(made) == 1
+
+
 def test_any_float_type_with_gradient_and_beyond_the_range(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     video = gradient(2, 32, 48)
