@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from videogen.schedulers import SCHEDULERS, Prediction, Scheduler
+from videogen.schedulers import SCHEDULERS, Scheduler
 
 NAMES = SCHEDULERS.names()
 SHAPE = (3, 2, 5, 4, 3)
 # shapes of a timestep: one for all, per sample, per frame
 TIME_SHAPES = [(), (3,), (3, 5)]
-ALL = list(typing.get_args(Prediction))
 
 
 def predictions(name: str) -> list[str | None]:
@@ -89,10 +88,9 @@ def test_time_of_is_monotone_and_ends_at_the_ends(name: str) -> None:
     noise_first = torch.linspace(1, 0, 500, dtype=torch.float64)
     times = scheduler.time_of(1 - noise_first, noise_first)
     assert (times[1:] <= times[:-1]).all()
-    for time in (times[0], times[-1]):
-        assert all(torch.isfinite(level) for level in scheduler.alpha_sigma(time))
-    alpha, sigma = scheduler.alpha_sigma(times[-1])
-    assert sigma <= 0.01 * alpha
+    alpha, sigma = scheduler.alpha_sigma(times)
+    assert torch.isfinite(alpha + sigma).all()
+    assert sigma[-1] <= 0.01 * alpha[-1]
     with pytest.raises(ValueError, match="no noise level"):
         scheduler.time_of(torch.tensor(0.0), torch.tensor(0.0))
 
@@ -161,8 +159,7 @@ def test_loss_weights_are_positive_and_finite(name: str, prediction: str | None,
     times = inner_times(scheduler, shape)
     weight = scheduler.loss_weight(times)
     assert weight.shape == times.shape
-    assert torch.isfinite(weight).all()
-    assert (weight > 0).all()
+    assert ((weight > 0) & (weight < torch.inf)).all()
 
 
 @each_prediction
@@ -200,16 +197,11 @@ def test_a_network_that_knows_the_data_ends_on_it(name: str, prediction: str | N
 @each_scheduler
 def test_a_sampler_that_draws_says_so(name: str) -> None:
     scheduler = build(name)
-    time, next_time = scheduler.timesteps(6)[2:4]
-    sample, predicted = draw(*SHAPE), draw(*SHAPE, seed=1)
-    if scheduler.stochastic:
-        with pytest.raises(ValueError, match="needs fresh noise"):
-            scheduler.step(predicted, time, next_time, sample)
-        one, two = (scheduler.step(predicted, time, next_time, sample, draw(*SHAPE, seed=seed)) for seed in (2, 3))
-        assert not torch.equal(one, two)
-    else:
-        assert torch.isfinite(scheduler.step(predicted, time, next_time, sample)).all()
-
-
-def test_every_prediction_of_the_contract_is_covered() -> None:
-    assert {prediction for _, prediction in CASES} >= set(ALL)
+    given = (draw(*SHAPE), *scheduler.timesteps(6)[2:4], draw(*SHAPE, seed=1))
+    if not scheduler.stochastic:
+        assert torch.isfinite(scheduler.step(*given)).all()
+        return
+    with pytest.raises(ValueError, match="needs fresh noise"):
+        scheduler.step(*given)
+    one, two = (scheduler.step(*given, draw(*SHAPE, seed=seed)) for seed in (2, 3))
+    assert not torch.equal(one, two)
