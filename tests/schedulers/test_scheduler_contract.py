@@ -46,11 +46,8 @@ def inner_times(scheduler: Scheduler, shape: tuple[int, ...], seed: int = 0) -> 
 
 def full(values: Tensor) -> Tensor:
     """Values (), (B,) or (B, T) repeated to SHAPE, without the code under test."""
-    out = torch.empty(SHAPE, dtype=values.dtype)
-    for sample in range(SHAPE[0]):
-        for frame in range(SHAPE[2]):
-            out[sample, :, frame] = values[(sample, frame)[: values.ndim]] if values.ndim else values
-    return out
+    rows = [torch.stack([values[(b, t)[: values.ndim]] for t in range(SHAPE[2])]) for b in range(SHAPE[0])]
+    return torch.stack(rows)[:, None, :, None, None].expand(SHAPE)
 
 
 @each_scheduler
@@ -58,8 +55,7 @@ def full(values: Tensor) -> Tensor:
 def test_the_walk_descends_from_the_noisiest_time_to_data(name: str, steps: int) -> None:
     scheduler = build(name)
     times = scheduler.timesteps(steps)
-    assert times.shape == (steps + 1,)
-    assert times.dtype == torch.float64
+    assert (times.shape, times.dtype) == ((steps + 1,), torch.float64)
     assert (times[1:] < times[:-1]).all()
     alpha, sigma = scheduler.alpha_sigma(times)
     assert torch.isfinite(alpha).all()
@@ -127,7 +123,7 @@ def test_the_target_is_the_one_that_its_name_says(name: str, prediction: str | N
 @each_prediction
 @each_time_shape
 @pytest.mark.parametrize("seed", range(3))
-def test_split_and_join_invert_each_other(name: str, prediction: str | None, shape: tuple[int, ...], seed: int) -> None:
+def test_split_inverts_join(name: str, prediction: str | None, shape: tuple[int, ...], seed: int) -> None:
     scheduler = build(name, prediction)
     x0, noise, times = draw(*SHAPE, seed=seed), draw(*SHAPE, seed=seed + 100), inner_times(scheduler, shape, seed)
     sample = scheduler.add_noise(x0, noise, times)
@@ -147,8 +143,7 @@ def test_training_times_come_from_the_generator_alone(name: str) -> None:
     assert not torch.equal(first, other)
     alpha, sigma = scheduler.alpha_sigma(scheduler.sample_times(4096, Generator().manual_seed(0)))
     # both clean and noisy times are trained
-    assert (alpha > sigma).double().mean() > 0.05
-    assert (sigma > alpha).double().mean() > 0.05
+    assert 0.05 < (alpha > sigma).double().mean() < 0.95
     assert scheduler.sample_times(5).shape == (5,)
 
 
