@@ -199,7 +199,7 @@ def notes(options: argparse.Namespace) -> list[str]:
         f"checked before any timing, allowed: {', '.join(f'{dtype} {most:g}' for dtype, most in ALLOWED.items())}",
         f"ms, p20, p80: {options.rounds} samples of each kernel, taken in turns, of the {clock}",
         f"speed-up is a ratio of medians, {BASELINE} over this kernel; % of gemm is of the square product below",
-        *(["on a CPU sdpa runs flash: what lies between sdpa and sdpa:flash is the noise"] * (options.device == "cpu")),
+        *(["on a CPU sdpa is flash: between the two lie noise and the cost of forcing it"] * (options.device == "cpu")),
         *options.note,
     ]
 

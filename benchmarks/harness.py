@@ -193,7 +193,7 @@ def plot_bars(path: Path, groups: Mapping[str, Mapping[str, float]], *, title: s
     axes.set_xticks(range(len(groups)), list(groups), rotation=20, ha="right", fontsize=8)
     axes.set_ylabel(ylabel)
     axes.set_title(title, fontsize=10)
-    axes.legend(fontsize=8, loc="upper left", ncols=len(labels))
+    figure.legend(fontsize=8, loc="outside lower center", ncols=len(labels))
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
