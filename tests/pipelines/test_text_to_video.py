@@ -106,6 +106,7 @@ def test_latents_are_unscaled_before_decoding() -> None:
         ([], {}, "at least one sentence"),
         ("a circle", {"num_frames": 6}, "use 5 or 9"),
         ("a circle", {"width": 20}, "use 16 or 24"),
+        ("a circle", {"height": 2**17, "width": 2**17}, "the limit is 268435456"),
         ("a circle", {"steps": 0}, "at least 1"),
         ("a circle", {"seed": [1, 2]}, "2 seeds for 1 prompts"),
     ],

@@ -21,6 +21,9 @@ from videogen.vae import VideoVAE
 
 Callback = Callable[[int, Tensor], None]
 
+#: pixels (B * T * H * W) sampled at once: 32 s of 480p at 16 fps
+MAX_PIXELS = 2**28
+
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
@@ -91,7 +94,7 @@ class TextToVideo:
             sampling: overrides of `Sampling`'s fields.
 
         Raises:
-            ValueError: an empty prompt, or a length or size that the strides don't divide.
+            ValueError: an empty prompt, a length or size that the strides don't divide, or more than `MAX_PIXELS`.
             FloatingPointError: a stage gave numbers that aren't finite; stage and step are named.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -119,6 +122,12 @@ class TextToVideo:
         if settings.steps < 1:
             raise ValueError(f"steps={settings.steps}: at least 1")
         self.vae.spec.latent_shape(settings.num_frames, settings.height, settings.width)
+        pixels = len(prompts) * settings.num_frames * settings.height * settings.width
+        if pixels > MAX_PIXELS:
+            raise ValueError(
+                f"{len(prompts)} x {settings.num_frames} frames of {settings.width}x{settings.height} are {pixels} "
+                f"pixels and the limit is {MAX_PIXELS}: ask for a smaller size, fewer frames or fewer prompts at once"
+            )
 
     def _encode(self, prompts: list[str], settings: Sampling) -> TextFeatures:
         """Features of the prompts; with guidance, those of the negative prompts behind them."""

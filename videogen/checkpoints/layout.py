@@ -1,0 +1,117 @@
+"""A published layout: how a family of checkpoints names its settings and tensors, and what ours are called."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Config = Mapping[str, Any]
+CHOICE = re.compile(r"\{([^}]*)\}")
+
+
+class LayoutError(ValueError):
+    """A checkpoint that doesn't fit the part that its config describes; every key that doesn't is named."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One family of published checkpoints, as tables: nothing of the original project's code is needed.
+
+    Args:
+        kind: of the part, as in `videogen.kinds`.
+        part: its registered name.
+        recognise: whether a config.json (empty where there is none) and a file's keys are of this family.
+        knobs: the family's config and keys -> the knobs of our part.
+        renames: our knobs -> pairs that turn our keys into the published ones: regular expressions, all applied in
+            order. `{q,k,v}` in the result names several tensors: ours is their concatenation along the first axis.
+        axes: published keys whose tensors have axes of size 1 that ours lack, or lack some that ours have (a linear
+            layer that is a 1x1 convolution here): a pattern -> their number of axes.
+        ignored: published keys that hold nothing: constants, counters, parts of the training loss.
+    """
+
+    kind: str
+    part: str
+    recognise: Callable[[Config, Collection[str]], bool]
+    knobs: Callable[[Config, Collection[str]], dict[str, Any]]
+    renames: Callable[[Config], Iterable[tuple[str, str]]]
+    axes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    ignored: str = r"(?!)"
+
+    def published_keys(self, ours: Iterable[str], knobs: Config) -> dict[str, list[str]]:
+        """Each of our keys -> the published name of that tensor, or the names of its pieces in order."""
+        renames = [(re.compile(pattern), replacement) for pattern, replacement in self.renames(knobs)]
+        names = {}
+        for key in ours:
+            name = key
+            for pattern, replacement in renames:
+                name = pattern.sub(replacement, name)
+            names[key] = _spelled_out(name)
+        return names
+
+    def to_ours(self, published: Mapping[str, Tensor], part: nn.Module, knobs: Config) -> dict[str, Tensor]:
+        """A published state dict as one that `part`, built with these knobs, loads strictly.
+
+        Raises:
+            LayoutError: keys are missing or left over, or of another shape.
+        """
+        rest = {key: tensor for key, tensor in published.items() if not re.fullmatch(self.ignored, key)}
+        ours: dict[str, Tensor] = {}
+        missing, misshapen = [], []
+        state = part.state_dict()
+        for key, names in self.published_keys(state, knobs).items():
+            expected = state[key]
+            pieces = [rest.pop(name, None) for name in names]
+            if any(piece is None for piece in pieces):
+                missing += [name for name, piece in zip(names, pieces, strict=True) if piece is None]
+                continue
+            whole = torch.cat([piece for piece in pieces if piece is not None]) if len(pieces) > 1 else pieces[0]
+            assert whole is not None
+            if _without_ones(whole.shape) != _without_ones(expected.shape):
+                misshapen.append(f"{', '.join(names)} {tuple(whole.shape)} for {tuple(expected.shape)}")
+                continue
+            ours[key] = whole.reshape(expected.shape)
+        faults = {"missing": missing, "left over": sorted(rest), "of another shape": misshapen}
+        if any(faults.values()):
+            said = "; ".join(f"{title}: {_some(keys)}" for title, keys in faults.items() if keys)
+            raise LayoutError(f"the weights are not those of {self.kind} {self.part!r} with this config: {said}")
+        return ours
+
+    def to_published(self, ours: Mapping[str, Tensor], knobs: Config) -> dict[str, Tensor]:
+        """Our state dict in the published layout; the inverse of `to_ours`, but for the ignored keys."""
+        published: dict[str, Tensor] = {}
+        for key, names in self.published_keys(ours, knobs).items():
+            for name, piece in zip(names, ours[key].chunk(len(names)), strict=True):
+                axes = next((n for pattern, n in self.axes.items() if re.fullmatch(pattern, name)), piece.ndim)
+                published[name] = piece.reshape(_with_axes(piece.shape, axes)).clone()
+        return published
+
+
+def _spelled_out(name: str) -> list[str]:
+    """a.{q,k}.b -> a.q.b, a.k.b"""
+    # fixed text and choices alternate
+    choices = [piece.split(",") if index % 2 else [piece] for index, piece in enumerate(CHOICE.split(name))]
+    return ["".join(parts) for parts in itertools.product(*choices)]
+
+
+def _with_axes(shape: torch.Size, axes: int) -> tuple[int, ...]:
+    """The shape with so many axes: without axes of size 1, from the back, or with more of them behind the channels."""
+    kept = list(shape)
+    for index in reversed(range(len(kept))):
+        if len(kept) > axes and kept[index] == 1:
+            del kept[index]
+    return (*kept[:2], *[1] * (axes - len(kept)), *kept[2:])
+
+
+def _without_ones(shape: torch.Size) -> list[int]:
+    return [size for size in shape if size != 1]
+
+
+def _some(keys: list[str], most: int = 8) -> str:
+    tail = f" and {len(keys) - most} more" if len(keys) > most else ""
+    return ", ".join(keys[:most]) + tail

@@ -1,0 +1,1 @@
+"""Published layouts, one family a file: each module holds its tables as `LAYOUT`."""
