@@ -32,8 +32,8 @@ def pipeline(*overrides: str) -> TextToVideo:
     return build_pipeline(compose("generate", overrides))
 
 
-def load(folder: str | Path) -> Any:
-    """The part that a checkpoint folder holds (`config.json` and `*.safetensors`), with its weights."""
+def load(path: str | Path) -> Any:
+    """The part that a checkpoint of ours or a published one, a folder or a file, holds, with its weights."""
     from videogen.config import load_part
 
-    return load_part(Path(folder))
+    return load_part(Path(path))

@@ -108,26 +108,29 @@ def part_configs(config: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[st
     return configs
 
 
-def load_part(folder: Path) -> Any:
-    """The part that a folder holds, built from its `config.json` and with its weights.
+def load_part(path: Path) -> Any:
+    """The part that a folder of ours, or a published folder or file, holds, with its weights.
 
     Raises:
-        ConfigError: a `config.json` that names no kind of part.
-        ValueError: weights that don't fit; each key is named.
+        ConfigError: a `config.json` of ours that names no kind of part.
+        ValueError: no known family, or weights that don't fit; each key is named.
         OSError: a file is missing.
     """
-    from videogen.checkpoints import load_weights, read_config
+    from videogen.checkpoints import load_published, load_weights, read_config
 
-    config = read_config(folder)
+    config = read_config(path) if (path / "config.json").is_file() else {}
+    # ours says what kind of part it is; the published families don't
+    if "kind" not in config:
+        return load_published(path)
     node = {key: value for key, value in config.items() if key != "kind"}
-    if config.get("kind") not in ("vae", "text", "denoiser"):
-        raise ConfigError(f"{folder} says kind={config.get('kind')!r} in its config.json: vae, text or denoiser")
+    if config["kind"] not in ("vae", "text", "denoiser"):
+        raise ConfigError(f"{path} says kind={config['kind']!r} in its config.json: vae, text or denoiser")
     if config["kind"] == "denoiser":
         block = functools.partial(_block, node.pop("block"), build_part("attention", {"name": "sdpa"}))
         part = build_part("denoiser", node, node.pop("latent_channels"), node.pop("text_dim"), block)
     else:
         part = build_part(config["kind"], node)
-    load_weights(folder, config, part)
+    load_weights(path, config, part)
     return part
 
 

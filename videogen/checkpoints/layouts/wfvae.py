@@ -9,7 +9,7 @@ from videogen.checkpoints.layout import Config, Layout
 
 
 def _recognise(config: Config, keys: Collection[str]) -> bool:
-    return any(key.startswith("encoder.wavelet_tranform_l2.") for key in keys)
+    return any(key.startswith("encoder.connect_l1.") for key in keys)
 
 
 def _knobs(config: Config, keys: Collection[str]) -> dict[str, Any]:
