@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 class Golden(NamedTuple):
     """A published implementation on random weights: what went in and what came out."""
 
+    config: dict[str, Any]
     weights: dict[str, Tensor]
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
@@ -30,7 +32,8 @@ def golden() -> Callable[[str], Golden]:
             {key.removeprefix(side): value for key, value in numbers.items() if key.startswith(side)}
             for side in ("in.", "out.")
         ]
-        return Golden(load_file(FIXTURES / name / "weights.safetensors"), *sides)
+        config = json.loads((FIXTURES / name / "config.json").read_text())
+        return Golden(config, load_file(FIXTURES / name / "weights.safetensors"), *sides)
 
     return load
 

@@ -6,76 +6,24 @@ import re
 
 import pytest
 import torch
-from torch import Tensor
 
+from videogen.checkpoints.layouts.odvae import LAYOUT
 from videogen.vae.causal3d import Causal3DVAE
-
-# the published model with 4 levels of (32, 64, 32, 32) channels and 1 residual block, its names and then ours
-STAGES = {
-    "encoder.conv_in": "encoder.fine.0",
-    "encoder.down.0.block.0": "encoder.fine.1",
-    "encoder.down.0.downsample": "encoder.fine.2",
-    "encoder.down.1.block.0": "encoder.fine.3",
-    "encoder.down.1.downsample": "encoder.coarse.0",
-    "encoder.down.2.block.0": "encoder.coarse.1",
-    "encoder.down.2.downsample": "encoder.coarse.2",
-    "encoder.down.3.block.0": "encoder.coarse.3",
-    "quant_conv.conv": "encoder.quant",
-    "post_quant_conv.conv": "decoder.quant",
-    "decoder.conv_in": "decoder.conv_in",
-    "decoder.up.3.block.0": "decoder.levels.0",
-    "decoder.up.3.block.1": "decoder.levels.1",
-    "decoder.up.3.upsample": "decoder.levels.2",
-    "decoder.up.2.block.0": "decoder.levels.3",
-    "decoder.up.2.block.1": "decoder.levels.4",
-    "decoder.up.2.upsample": "decoder.levels.5",
-    "decoder.up.1.block.0": "decoder.levels.6",
-    "decoder.up.1.block.1": "decoder.levels.7",
-    "decoder.up.1.upsample.conv": "decoder.levels.8",
-    "decoder.up.0.block.0": "decoder.levels.9",
-    "decoder.up.0.block.1": "decoder.levels.10",
-} | {
-    f"{half}.{published}": f"{half}.{ours}"
-    for half in ("encoder", "decoder")
-    for published, ours in {
-        "mid.block_1": "middle.0",
-        "mid.attn_1": "middle.1",
-        "mid.block_2": "middle.2",
-        "norm_out": "norm",
-        "conv_out": "out",
-    }.items()
-}
-
-
-def state(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The published weights under our names."""
-    ours: dict[str, Tensor] = {}
-    for name, tensor in weights.items():
-        stage = next(stage for stage in STAGES if name.startswith(f"{stage}."))
-        ours[STAGES[stage] + name.removeprefix(stage).replace("nin_shortcut", "shortcut")] = tensor
-    for kind in ("weight", "bias"):
-        # a convolution of each frame is a 3D one of a single tap there
-        name = f"decoder.levels.8.conv.{kind}"
-        ours[name] = ours[name].squeeze(2) if kind == "weight" else ours[name]
-        for half in ("encoder", "decoder"):
-            attention = f"{half}.middle.1"
-            ours[f"{attention}.qkv.{kind}"] = torch.cat([ours.pop(f"{attention}.{n}.conv.{kind}") for n in "qkv"])
-            ours[f"{attention}.out.{kind}"] = ours.pop(f"{attention}.proj_out.conv.{kind}")
-    return ours
 
 
 @pytest.fixture(scope="module")
 def published(golden):
     numbers = golden("osp_causalvae_v1_2")
-    vae = Causal3DVAE(base_channels=32, channel_multipliers=(1, 2, 1, 1), num_res_blocks=1)
-    vae.load_state_dict(state(numbers.weights))
+    knobs = LAYOUT.knobs(numbers.config, numbers.weights)
+    vae = Causal3DVAE(**knobs)
+    vae.load_state_dict(LAYOUT.to_ours(numbers.weights, vae, knobs))
     return vae.eval(), numbers
 
 
 @pytest.mark.parametrize("case", ["9f", "1f"])
 @torch.no_grad()
 def test_it_equals_the_published_model(published, distance, case: str) -> None:
-    vae, (_, inputs, outputs) = published
+    vae, (_, _, inputs, outputs) = published
     posterior = vae.encode(inputs[f"video_{case}"])
     # float32 rounding of some 40 layers: up to 3e-6 was measured
     assert distance(posterior.mode(), outputs[f"mean_{case}"]) < 1e-5
@@ -83,9 +31,22 @@ def test_it_equals_the_published_model(published, distance, case: str) -> None:
     assert distance(vae.decode(outputs[f"mean_{case}"]), outputs[f"recon_{case}"]) < 1e-5
 
 
+def test_its_layout_gives_the_file_back(published) -> None:
+    vae, (config, weights, _, _) = published
+    back = LAYOUT.to_published(vae.state_dict(), LAYOUT.knobs(config, weights))
+    assert back.keys() == weights.keys()
+    assert all(torch.equal(back[key], value) for key, value in weights.items())
+
+
+def test_layers_of_another_release_are_refused(published) -> None:
+    _, (config, weights, _, _) = published
+    with pytest.raises(ValueError, match=r"encoder_attention=AttnBlock3D is not that of v1\.2"):
+        LAYOUT.knobs({**config, "encoder_attention": "AttnBlock3D"}, weights)
+
+
 @torch.no_grad()
 def test_its_decoder_equals_the_published_one_on_any_latents(published, distance) -> None:
-    vae, (_, inputs, outputs) = published
+    vae, (_, _, inputs, outputs) = published
     assert distance(vae.decode(inputs["latent_3t"]), outputs["dec_3t"]) < 1e-5
 
 
@@ -126,7 +87,7 @@ def test_two_trilinear_doublings_see_one_latent_ahead_and_no_further(randomised)
 
 @torch.no_grad()
 def test_with_group_norm_it_refuses_chunks_and_takes_a_whole_clip(published, streamed) -> None:
-    vae, (_, inputs, _) = published
+    vae, (_, _, inputs, _) = published
     video = inputs["video_9f"]
     whole = vae.encode(video).mode()
     assert torch.equal(streamed(vae.encode_stream, video, 9), whole)

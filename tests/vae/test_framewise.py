@@ -5,83 +5,45 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from torch import Tensor, nn
+from torch import Tensor
 
+from videogen.checkpoints.layouts.sd import LAYOUT
 from videogen.vae.framewise import FramewiseVAE
 
-# the same model in our knobs and in theirs
-STABLE_DIFFUSION = (
-    {"base_channels": 16, "norm_groups": 8},
-    {"block_out_channels": (16, 32, 64, 64), "norm_num_groups": 8, "layers_per_block": 2, "latent_channels": 4},
-)
+STABLE_DIFFUSION = {
+    "block_out_channels": (16, 32, 64, 64),
+    "norm_num_groups": 8,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+}
 # the layout of Stable Diffusion 3 and Flux, and levels of another number and width
-NO_QUANT = (
-    {
-        "base_channels": 32,
-        "channel_multipliers": (1, 3, 2),
-        "num_res_blocks": 1,
-        "latent_channels": 6,
-        "use_quant_conv": False,
-        "use_attention": False,
-    },
-    {
-        "block_out_channels": (32, 96, 64),
-        "norm_num_groups": 32,
-        "layers_per_block": 1,
-        "latent_channels": 6,
-        "use_quant_conv": False,
-        "use_post_quant_conv": False,
-        "mid_block_add_attention": False,
-    },
-)
+NO_QUANT = {
+    "block_out_channels": (32, 96, 64),
+    "norm_num_groups": 32,
+    "layers_per_block": 1,
+    "latent_channels": 6,
+    "use_quant_conv": False,
+    "use_post_quant_conv": False,
+    "mid_block_add_attention": False,
+}
 
 
-def stages(levels: int, blocks: int, *, attention: bool) -> dict[str, str]:
-    """Their names -> ours, stage by stage in the order of the forward pass."""
-    names = {"quant_conv": "encoder.quant", "post_quant_conv": "decoder.quant"}
-    for half, side, count in (("encoder", "down", blocks), ("decoder", "up", blocks + 1)):
-        index = 0
-        for level in range(levels):
-            theirs = f"{half}.{side}_blocks.{level}"
-            for stage in [*(f"resnets.{i}" for i in range(count)), f"{side}samplers.0"]:
-                names[f"{theirs}.{stage}"] = f"{half}.levels.{index}"
-                index += 1
-        names[f"{half}.conv_in"] = f"{half}.conv_in"
-        names[f"{half}.mid_block.resnets.0"] = f"{half}.middle.0"
-        names[f"{half}.mid_block.attentions.0"] = f"{half}.middle.1"
-        names[f"{half}.mid_block.resnets.1"] = f"{half}.middle.{1 + attention}"
-        names[f"{half}.conv_norm_out"] = f"{half}.norm"
-        names[f"{half}.conv_out"] = f"{half}.out"
-    return names
-
-
-def state(theirs: nn.Module, names: dict[str, str]) -> dict[str, Tensor]:
-    """Their weights under our names."""
-    weights: dict[str, Tensor] = {}
-    for name, tensor in theirs.state_dict().items():
-        stage = next(stage for stage in names if name.startswith(f"{stage}."))
-        rest = name.removeprefix(stage).replace("conv_shortcut", "shortcut").replace("group_norm", "norm")
-        weights[names[stage] + rest.replace("to_out.0", "out")] = tensor
-    for name in [name for name in weights if ".to_q." in name]:
-        merged = torch.cat([weights.pop(name.replace("to_q", part)) for part in ("to_q", "to_k", "to_v")])
-        weights[name.replace("to_q", "qkv")] = merged
-    # linear layers over the channels are convolutions of 1 x 1 x 1 here
-    return {n: t[..., None, None, None] if "middle.1" in n and t.ndim == 2 else t for n, t in weights.items()}
-
-
-@pytest.mark.parametrize(("ours", "theirs"), [STABLE_DIFFUSION, NO_QUANT], ids=["stable-diffusion", "no-quant"])
+@pytest.mark.parametrize("config", [STABLE_DIFFUSION, NO_QUANT], ids=["stable-diffusion", "no-quant"])
 @pytest.mark.parametrize("size", [(24, 40), (56, 8)])
 @pytest.mark.parametrize(
     ("dtype", "limit"), [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=["float32", "float64"]
 )
 @torch.no_grad()
-def test_it_equals_diffusers(randomised, distance, ours, theirs, size: tuple[int, int], dtype, limit: float) -> None:
-    levels = len(theirs["block_out_channels"])
+def test_it_equals_diffusers(randomised, distance, config, size: tuple[int, int], dtype, limit: float) -> None:
+    levels = len(config["block_out_channels"])
     down, up = ("DownEncoderBlock2D",) * levels, ("UpDecoderBlock2D",) * levels
-    truth = randomised(AutoencoderKL(down_block_types=down, up_block_types=up, **theirs)).to(dtype)
-    vae = FramewiseVAE(**ours).to(dtype).eval()
-    names = stages(levels, theirs["layers_per_block"], attention=ours.get("use_attention", True))
-    vae.load_state_dict(state(truth, names))
+    truth = randomised(AutoencoderKL(down_block_types=down, up_block_types=up, **config)).to(dtype)
+    knobs = LAYOUT.knobs(truth.config, truth.state_dict())
+    vae = FramewiseVAE(**knobs).to(dtype).eval()
+    vae.load_state_dict(LAYOUT.to_ours(truth.state_dict(), vae, knobs))
+    back = LAYOUT.to_published(vae.state_dict(), knobs)
+    assert back.keys() == truth.state_dict().keys()
+    assert all(torch.equal(back[key], value) for key, value in truth.state_dict().items())
 
     video = torch.randn(2, 3, 3, *size, dtype=dtype, generator=torch.Generator().manual_seed(1))
     posterior = vae.encode(video)

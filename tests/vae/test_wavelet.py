@@ -2,55 +2,24 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 import torch
 from torch import Tensor
 
+from videogen.checkpoints.layouts.wfvae import LAYOUT
 from videogen.vae._haar import Haar2D, Haar3D
 from videogen.vae.wavelet import WaveletVAE
 
-# published names -> ours, in this order
-RENAMES = [
-    (r"^encoder\.down1\.3\.conv", "encoder.down1"),
-    (r"^encoder\.down2\.3\.conv", "encoder.down2"),
-    (r"^encoder\.down(\d)\.(\d)", r"encoder.level\1.\2"),
-    (r"^decoder\.layer", "decoder.level1"),
-    (r"\.connect_l(\d)", r".flow\1"),
-    (r"\.mid\.", ".middle."),
-    (r"\.norm_out\.norm", ".norm"),
-    (r"\.norm(\d?)\.norm\.", r".norm\1."),
-    (r"\.conv_out", ".out"),
-    (r"nin_shortcut", "shortcut"),
-    (r"\.(q|k|v|proj_out)\.conv\.", r".\1."),
-    (r"\.proj_out\.", ".out."),
-]
 # our order of the 3D bands, as the published filters are called
 FILTERS = ("h", "g", "hh", "gh", "h_v", "g_v", "hh_v", "gh_v")
-
-
-def state(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The published weights under our names, without the wavelets, which are constants here."""
-    ours: dict[str, Tensor] = {}
-    for name, tensor in weights.items():
-        if "wavelet_tranform" not in name:
-            for pattern, replacement in RENAMES:
-                name = re.sub(pattern, replacement, name)
-            ours[name] = tensor
-    for half in ("encoder", "decoder"):
-        for kind in ("weight", "bias"):
-            attention = f"{half}.middle.1"
-            ours[f"{attention}.qkv.{kind}"] = torch.cat([ours.pop(f"{attention}.{n}.{kind}") for n in "qkv"])
-    return ours
 
 
 @pytest.fixture(scope="module")
 def published(golden):
     numbers = golden("osp_wfvae_v1_3")
-    knobs = {"base_channels": 8, "encoder_flow": 8, "flow_res_blocks": 2, "time_interpolation": "trilinear"}
-    vae = WaveletVAE(latent_channels=8, **knobs, haar_gain=0.3536)
-    vae.load_state_dict(state(numbers.weights))
+    knobs = LAYOUT.knobs(numbers.config, numbers.weights)
+    vae = WaveletVAE(**knobs)
+    vae.load_state_dict(LAYOUT.to_ours(numbers.weights, vae, knobs))
     # these filters are parameters there, and the fixture randomises all parameters
     filters = [numbers.weights[f"encoder.wavelet_tranform_l2.{n}_conv.conv.weight"].flatten() for n in FILTERS]
     vae.encoder.haar2.matrix.copy_(torch.stack(filters))
@@ -60,7 +29,7 @@ def published(golden):
 @pytest.mark.parametrize("case", ["17f", "1f", "49f"])
 @torch.no_grad()
 def test_it_equals_the_published_model(published, distance, case: str) -> None:
-    vae, (_, inputs, outputs) = published
+    vae, (_, _, inputs, outputs) = published
     posterior = vae.encode(inputs[f"video_{case}"])
     # float32 rounding: up to 1e-6 on the latents and 3e-6 on the video were measured
     assert distance(posterior.mode(), outputs[f"mean_{case}"]) < 1e-5
@@ -71,7 +40,7 @@ def test_it_equals_the_published_model(published, distance, case: str) -> None:
 @torch.no_grad()
 def test_its_stream_is_whole_where_the_published_chunks_are_not(published, streamed, distance) -> None:
     """14 latents in chunks of 4: the published code forgets one look-ahead there, and its last 6 frames go wrong."""
-    vae, (_, inputs, outputs) = published
+    vae, (_, _, inputs, outputs) = published
     latents = inputs["latent_14t"]
     assert distance(vae.decode(latents), outputs["dec_14t"]) < 1e-5
     assert distance(streamed(vae.decode_stream, latents, 4), outputs["dec_14t"]) < 1e-5

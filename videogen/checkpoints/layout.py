@@ -86,7 +86,8 @@ class Layout:
         """Our state dict in the published layout; the inverse of `to_ours`, but for the ignored keys."""
         published: dict[str, Tensor] = {}
         for key, names in self.published_keys(ours, knobs).items():
-            for name, piece in zip(names, ours[key].chunk(len(names)), strict=True):
+            pieces = ours[key].chunk(len(names)) if len(names) > 1 else [ours[key]]
+            for name, piece in zip(names, pieces, strict=True):
                 axes = next((n for pattern, n in self.axes.items() if re.fullmatch(pattern, name)), piece.ndim)
                 published[name] = piece.reshape(_with_axes(piece.shape, axes)).clone()
         return published

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,8 +65,9 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is no file of tensors: give .safetensors, or one of {', '.join(PICKLES)}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:
+        # damaged bytes lead to errors of any kind; what is no tensor, to one that says so
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} is truncated or holds more than tensors, which isn't read ({reason})") from error
     return _state_dict(content, path)
 

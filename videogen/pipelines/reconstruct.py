@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from videogen.vae import VAESpec, VideoVAE
+from videogen.vae import VideoVAE
 
 
 def reconstruct(vae: VideoVAE, video: Float[Tensor, "3 t h w"], *, chunk: int = 16) -> Float[Tensor, "3 t h w"]:
@@ -35,7 +35,7 @@ def reconstruct(vae: VideoVAE, video: Float[Tensor, "3 t h w"], *, chunk: int = 
     num_frames = video.shape[1]
     if vae.whole_clip_only:
         # such a VAE takes one chunk alone, so what pads the clip's length has to be in it
-        extra = _missing_frames(vae.spec, num_frames)
+        extra = vae.spec.fitting_length(num_frames) - num_frames
         video = torch.cat([video, video[:, -1:].expand(-1, extra, -1, -1)], dim=1)
         chunk = video.shape[1]
     result = torch.empty_like(video)
@@ -64,7 +64,7 @@ def reconstruct_stream(vae: VideoVAE, chunks: Iterable[Float[Tensor, "3 _ h w"]]
             frames = _pad_size(_to_vae(vae, chunk[None]), vae.spec.spatial_stride)
             taken += frames.shape[2]
             yield frames
-        if frames is not None and (extra := _missing_frames(vae.spec, taken)):
+        if frames is not None and (extra := vae.spec.fitting_length(taken) - taken):
             yield frames[:, :, -1:].expand(-1, -1, extra, -1, -1)
 
     for piece in vae.decode_stream(vae.encode_stream(padded())):
@@ -84,7 +84,3 @@ def _pad_size(video: Tensor, stride: int) -> Tensor:
     """(B, 3, T, H, W) -> the same with its last rows and columns repeated up to a multiple of the stride."""
     right, bottom = -video.shape[4] % stride, -video.shape[3] % stride
     return F.pad(video, (0, right, 0, bottom, 0, 0), mode="replicate")
-
-
-def _missing_frames(spec: VAESpec, num_frames: int) -> int:
-    return -(num_frames - int(spec.first_frame_alone)) % spec.temporal_stride

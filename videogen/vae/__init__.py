@@ -63,6 +63,10 @@ class VAESpec:
         frames = (num_frames - alone) // stride + alone
         return self.latent_channels, frames, height // self.spatial_stride, width // self.spatial_stride
 
+    def fitting_length(self, num_frames: int) -> int:
+        """The length of the shortest clip that the VAE takes and that has at least so many frames."""
+        return num_frames + -(num_frames - int(self.first_frame_alone)) % self.temporal_stride
+
 
 class Posterior(Protocol):
     """The distribution of latents that an encoder gives."""

@@ -67,17 +67,27 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class ResBlock(nn.Module):
-    """norm, SiLU, convolution, twice, plus the input; causal in time, or on each frame alone."""
+    """norm, SiLU, convolution, twice, plus the input; causal in time, or on each frame alone.
+
+    Args:
+        causal: makes a convolution from the channels in, the channels out and the kernel.
+    """
 
     def __init__(
-        self, channels_in: int, channels_out: int, *, frames_alone: bool = False, norm: Norm = ChannelNorm
+        self,
+        channels_in: int,
+        channels_out: int,
+        *,
+        frames_alone: bool = False,
+        norm: Norm = ChannelNorm,
+        causal: Callable[[int, int, int], nn.Module] = CausalConv3d,
     ) -> None:
         super().__init__()
 
         def conv(source: int, kernel: int) -> nn.Module:
             if frames_alone:
                 return FrameConv(source, channels_out, kernel, padding=kernel // 2)
-            return CausalConv3d(source, channels_out, kernel)
+            return causal(source, channels_out, kernel)
 
         self.norm1, self.conv1 = norm(channels_in), conv(channels_in, 3)
         self.norm2, self.conv2 = norm(channels_out), conv(channels_out, 3)
@@ -112,11 +122,11 @@ class FrameAttention(nn.Module):
 
 
 class SpaceUpsample(nn.Module):
-    """Twice the height and width (nearest), then a convolution of each frame."""
+    """Twice the height and width (nearest), then a convolution of each frame, which may change the width."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, channels_out: int | None = None) -> None:
         super().__init__()
-        self.conv = FrameConv(channels, channels, 3, padding=1)
+        self.conv = FrameConv(channels, channels_out or channels, 3, padding=1)
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
         out: Tensor = self.conv(F.interpolate(x, scale_factor=(1, 2, 2), mode="nearest"))
@@ -130,11 +140,19 @@ class SpaceTimeUpsample(nn.Module):
         interpolation: along time. "trilinear" blends neighbours, so it needs the next frame: in a stream the cache's
             look-ahead gives it. Space is always interpolated linearly, as in WF-VAE.
         feeds_another: a later layer interpolates in time too, so frames of look-ahead go on to it.
+        time_alone: height and width stay as they are, and there is no convolution.
     """
 
-    def __init__(self, channels: int, interpolation: Interpolation, *, feeds_another: bool = False) -> None:
+    def __init__(
+        self,
+        channels: int,
+        interpolation: Interpolation,
+        *,
+        feeds_another: bool = False,
+        time_alone: bool = False,
+    ) -> None:
         super().__init__()
-        self.conv = CausalConv3d(channels, channels)
+        self.conv = None if time_alone else CausalConv3d(channels, channels)
         self.interpolation = interpolation
         self.feeds_another = feeds_another
 
@@ -144,6 +162,8 @@ class SpaceTimeUpsample(nn.Module):
         if cache is not None:
             # from here on the stream holds this chunk's own frames, and the look-ahead that goes on
             cache.lookahead = onward
+        if self.conv is None:
+            return h
         h = F.interpolate(h, scale_factor=(1, 2, 2), mode="trilinear", align_corners=False)
         out: Tensor = self.conv(h, cache)
         return out

@@ -41,6 +41,14 @@ def with_past(layer: nn.Module, x: Tensor, pad: int, keep: int, cache: StreamCac
     return extended
 
 
+def begins(layer: nn.Module, cache: StreamCache | None) -> bool:
+    """Whether a chunk begins a clip, for this layer; a mark in the cache says that it has begun."""
+    first = cache is None or layer not in cache
+    if cache is not None:
+        cache[layer] = torch.empty(0)
+    return first
+
+
 class CausalVAE(nn.Module):
     """A VAE whose every layer looks only backward in time: subclasses give the two halves, this gives the rest."""
 
@@ -48,6 +56,8 @@ class CausalVAE(nn.Module):
     lookahead = 0
     #: why pieces of a clip give other numbers than the whole clip, and what to do about it; empty where they don't
     whole_clip_only = ""
+    #: makes the posterior of what the encoder gives
+    posterior: Callable[[Tensor], Posterior] = DiagonalGaussian
 
     @property
     def spec(self) -> VAESpec:
@@ -55,7 +65,7 @@ class CausalVAE(nn.Module):
         raise NotImplementedError
 
     def encode_chunk(self, video: Tensor, cache: StreamCache | None) -> Tensor:
-        """Video (B, 3, T, H, W) -> mean and log-variance (B, 2C, t, h, w)."""
+        """Video (B, 3, T, H, W) -> what the posterior is made of: mean and log-variance (B, 2C, t, h, w)."""
         raise NotImplementedError
 
     def decode_chunk(self, latents: Tensor, cache: StreamCache | None) -> Tensor:
@@ -68,9 +78,9 @@ class CausalVAE(nn.Module):
         Raises:
             ValueError: the strides don't divide the clip's length or size, or it has not 3 channels.
         """
-        _check_rgb(video)
+        check_rgb(video)
         self.spec.latent_shape(*video.shape[2:])
-        return DiagonalGaussian(self.encode_chunk(video, None))
+        return self.posterior(self.encode_chunk(video, None))
 
     def decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 t_out h_out w_out"]:
         """Raw latents -> video, about [-1, 1].
@@ -78,7 +88,7 @@ class CausalVAE(nn.Module):
         Raises:
             ValueError: the latents have another number of channels than the spec says.
         """
-        _check_channels(latents, self.spec)
+        check_channels(latents, self.spec)
         return self.decode_chunk(latents, None)
 
     @torch.no_grad()
@@ -95,10 +105,10 @@ class CausalVAE(nn.Module):
             return
         cache = StreamCache()
         for chunk in regroup(chunks, _stride_chunks(self.spec), "frames"):
-            _check_rgb(chunk)
+            check_rgb(chunk)
             # the frames were counted by the regrouping, so it is the height and width that are checked here
             self.spec.latent_shape(1 if self.spec.first_frame_alone else self.spec.temporal_stride, *chunk.shape[3:])
-            yield DiagonalGaussian(self.encode_chunk(chunk, cache)).mode()
+            yield self.posterior(self.encode_chunk(chunk, cache)).mode()
 
     @torch.no_grad()
     def decode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -115,7 +125,7 @@ class CausalVAE(nn.Module):
         cache = StreamCache()
         held: Tensor | None = None
         for chunk in filled(chunks):
-            _check_channels(chunk, self.spec)
+            check_channels(chunk, self.spec)
             if self.lookahead == 0:
                 yield self.decode_chunk(chunk, cache)
                 continue
@@ -128,12 +138,14 @@ class CausalVAE(nn.Module):
             yield self.decode_chunk(held, cache)
 
 
-def _check_rgb(video: Tensor) -> None:
+def check_rgb(video: Tensor) -> None:
+    """Refuse a video (B, C, T, H, W) that has not 3 channels."""
     if video.shape[1] != 3:
         raise ValueError(f"the video has {video.shape[1]} channels: give 3, red, green and blue, in (B, 3, T, H, W)")
 
 
-def _check_channels(latents: Tensor, spec: VAESpec) -> None:
+def check_channels(latents: Tensor, spec: VAESpec) -> None:
+    """Refuse latents (B, C, T, H, W) of another number of channels than the spec says."""
     if latents.shape[1] != spec.latent_channels:
         raise ValueError(f"latents have {latents.shape[1]} channels: this VAE takes {spec.latent_channels}")
 

@@ -1,4 +1,4 @@
-"""OD-VAE: a causal 3D convolutional video autoencoder, the one of Open-Sora-Plan v1.2.
+"""OD-VAE: a causal 3D convolutional video autoencoder, the one of Open-Sora-Plan v1.2, and its forerunner of v1.0.
 
 After "OD-VAE: An Omni-dimensional Video Compressor for Improving Latent Video Diffusion Model" (arXiv 2409.01199).
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch.nn.functional as F
 from einops import rearrange
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from videogen.vae import VAES, VAESpec
 from videogen.vae._layers import (
     CausalConv3d,
+    FrameAttention,
     FrameConv,
     Interpolation,
     Norm,
@@ -31,8 +33,10 @@ from videogen.vae._levels import (
     middle,
     res_blocks,
 )
-from videogen.vae._streaming import CausalVAE, StreamCache
+from videogen.vae._streaming import CausalVAE, StreamCache, with_past
 
+TimeResampling = Literal["conv", "pool"]
+Attention = Literal["frame", "scrambled"]
 #: the last so many changes of resolution are in time too
 TIME_STEPS = 2
 
@@ -51,6 +55,11 @@ class Causal3DVAE(CausalVAE):
             "channel" normalises each position alone and streams exactly.
         norm_groups: groups of norm="group".
         time_interpolation: how the decoder doubles frames; "nearest" needs no look-ahead in a stream.
+        time_resampling: "conv" halves and doubles time with height and width, by one convolution; "pool", as in v1.0,
+            after them and without weights, by averages of three frames and by interpolation.
+        fine_in_time: the fine levels of the encoder are causal in 3D too, as in v1.0.
+        attention: among the positions of each frame; "scrambled" reproduces v1.0, whose weights were trained with a
+            reshape that takes channels for frames, so positions of a clip attend by mixtures of its frames.
         latent_shift: per channel; zeros when empty.
         latent_scale: per channel; ones when empty.
 
@@ -68,6 +77,9 @@ class Causal3DVAE(CausalVAE):
         norm: NormKind = "group",
         norm_groups: int = GROUPS,
         time_interpolation: Interpolation = "trilinear",
+        time_resampling: TimeResampling = "conv",
+        fine_in_time: bool = False,
+        attention: Attention = "frame",
         latent_shift: tuple[float, ...] = (),
         latent_scale: tuple[float, ...] = (),
     ) -> None:
@@ -91,10 +103,20 @@ class Causal3DVAE(CausalVAE):
                 "norm='group' takes mean and variance over all of its frames. Give it whole (encode, decode, or a "
                 "stream of one chunk), or build and train the VAE with norm='channel', which streams exactly"
             )
+        elif attention == "scrambled":
+            self.whole_clip_only = (
+                "attention='scrambled' mixes all of its frames. Give it whole (encode, decode, or a stream of one "
+                "chunk), or build and train the VAE with attention='frame', which streams exactly"
+            )
         widths = [base_channels * multiplier for multiplier in channel_multipliers]
         make = make_norm(norm, norm_groups)
-        self.encoder = Encoder(latent_channels, widths, num_res_blocks, make)
-        self.decoder = Decoder(latent_channels, widths, num_res_blocks + 1, make, time_interpolation)
+        pool = time_resampling == "pool"
+        self.encoder = Encoder(
+            latent_channels, widths, num_res_blocks, make, fine_in_time=fine_in_time, pool=pool, attention=attention
+        )
+        self.decoder = Decoder(
+            latent_channels, widths, num_res_blocks + 1, make, time_interpolation, pool=pool, attention=attention
+        )
 
     @property
     def spec(self) -> VAESpec:
@@ -115,27 +137,42 @@ class Causal3DVAE(CausalVAE):
 class Encoder(nn.Module):
     """Video (B, 3, 1 + 4k, H, W) -> moments (B, 2C, 1 + k, H/8, W/8)."""
 
-    def __init__(self, latent: int, widths: Sequence[int], blocks: int, norm: Norm) -> None:
+    def __init__(
+        self,
+        latent: int,
+        widths: Sequence[int],
+        blocks: int,
+        norm: Norm,
+        *,
+        fine_in_time: bool,
+        pool: bool,
+        attention: Attention,
+    ) -> None:
         super().__init__()
+        self.fine_in_time, alone = fine_in_time, not fine_in_time
         fine = [
-            FrameConv(3, widths[0], 3, padding=1),
-            *res_blocks(widths[0], widths[0], blocks, norm, frames_alone=True),
+            CausalConv3d(3, widths[0]) if fine_in_time else FrameConv(3, widths[0], 3, padding=1),
+            *res_blocks(widths[0], widths[0], blocks, norm, frames_alone=alone),
         ]
         for source, width in pairwise(widths[:-TIME_STEPS]):
-            fine += [SpaceDownsample(source), *res_blocks(source, width, blocks, norm, frames_alone=True)]
+            fine += [SpaceDownsample(source), *res_blocks(source, width, blocks, norm, frames_alone=alone)]
         coarse: list[nn.Module] = []
         for source, width in pairwise(widths[-TIME_STEPS - 1 :]):
-            coarse += [SpaceTimeDownsample(source), *res_blocks(source, width, blocks, norm)]
+            coarse += [SpaceDownsample(source), TimePool()] if pool else [SpaceTimeDownsample(source)]
+            coarse += res_blocks(source, width, blocks, norm)
         self.fine, self.coarse = Stack(*fine), Stack(*coarse)
-        self.middle = middle(widths[-1], norm)
+        self.middle = _middle(widths[-1], norm, attention)
         self.norm, self.out = norm(widths[-1]), CausalConv3d(widths[-1], 2 * latent)
         self.quant = nn.Conv3d(2 * latent, 2 * latent, 1)
 
     def forward(self, video: Tensor, cache: StreamCache | None) -> Tensor:
-        # on the fine levels each frame is a clip of its own: there a group norm, as published, sees one frame
-        h = self.fine(rearrange(video, "b c t h w -> (b t) c 1 h w"))
-        h = self.coarse(rearrange(h, "(b t) c 1 h w -> b c t h w", b=video.shape[0]), cache)
-        h = self.middle(h, cache)
+        if self.fine_in_time:
+            h = self.fine(video, cache)
+        else:
+            # on the fine levels each frame is a clip of its own: there a group norm, as published, sees one frame
+            h = self.fine(rearrange(video, "b c t h w -> (b t) c 1 h w"))
+            h = rearrange(h, "(b t) c 1 h w -> b c t h w", b=video.shape[0])
+        h = self.middle(self.coarse(h, cache), cache)
         moments: Tensor = self.quant(self.out(F.silu(self.norm(h)), cache))
         return moments
 
@@ -144,18 +181,27 @@ class Decoder(nn.Module):
     """Latents (B, C, 1 + k, H/8, W/8) -> video (B, 3, 1 + 4k, H, W)."""
 
     def __init__(
-        self, latent: int, widths: Sequence[int], blocks: int, norm: Norm, interpolation: Interpolation
+        self,
+        latent: int,
+        widths: Sequence[int],
+        blocks: int,
+        norm: Norm,
+        interpolation: Interpolation,
+        *,
+        pool: bool,
+        attention: Attention,
     ) -> None:
         super().__init__()
         self.quant = nn.Conv3d(latent, latent, 1)
         self.conv_in = CausalConv3d(latent, widths[-1])
-        self.middle = middle(widths[-1], norm)
+        self.middle = _middle(widths[-1], norm, attention)
         levels = res_blocks(widths[-1], widths[-1], blocks, norm)
         for step, (source, width) in enumerate(pairwise(reversed(widths)), start=1):
-            if step <= TIME_STEPS:
-                levels.append(SpaceTimeUpsample(source, interpolation, feeds_another=step < TIME_STEPS))
-            else:
+            if step > TIME_STEPS or pool:
                 levels.append(SpaceUpsample(source))
+            if step <= TIME_STEPS:
+                doubling = SpaceTimeUpsample(source, interpolation, feeds_another=step < TIME_STEPS, time_alone=pool)
+                levels.append(doubling)
             levels += res_blocks(source, width, blocks, norm)
         self.levels = Stack(*levels)
         self.norm, self.out = norm(widths[0]), CausalConv3d(widths[0], 3)
@@ -165,3 +211,29 @@ class Decoder(nn.Module):
         h = self.levels(h, cache)
         video: Tensor = self.out(F.silu(self.norm(h)), cache)
         return video
+
+
+class TimePool(nn.Module):
+    """Half the frames (but the first) by averages of three: 1 + 2k frames -> 1 + k."""
+
+    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
+        return F.avg_pool3d(with_past(self, x, 2, 1, cache), (3, 1, 1), (2, 1, 1))
+
+
+class ScrambledAttention(FrameAttention):
+    """Attention of v1.0: (C, T) is read as (T, C), so a would-be frame is a part of the channels at all times."""
+
+    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
+        batch, channels, frames = x.shape[:3]
+        parts = self.qkv(self.norm(x)).chunk(3, dim=1)
+        q, k, v = (part.reshape(batch * frames, 1, channels, -1).transpose(-1, -2) for part in parts)
+        h = F.scaled_dot_product_attention(q, k, v)
+        out: Tensor = self.out(h.transpose(-1, -2).reshape(x.shape))
+        return x + out
+
+
+def _middle(channels: int, norm: Norm, attention: Attention) -> Stack:
+    if attention == "frame":
+        return middle(channels, norm)
+    first, last = res_blocks(channels, channels, 2, norm)
+    return Stack(first, ScrambledAttention(channels, norm), last)

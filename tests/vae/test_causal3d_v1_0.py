@@ -1,0 +1,83 @@
+"""The causal VAE of Open-Sora-Plan v1.0: pooled time, 3D throughout, and the attention that it was trained with."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from videogen.checkpoints.layouts import odvae
+from videogen.checkpoints.layouts.causalvae import LAYOUT
+from videogen.vae.causal3d import Causal3DVAE
+
+V1_0 = {"time_resampling": "pool", "fine_in_time": True, "num_res_blocks": 1}
+
+
+@pytest.fixture(scope="module")
+def published(golden):
+    numbers = golden("osp_causalvae_v1_0")
+    knobs = LAYOUT.knobs(numbers.config, numbers.weights)
+    vae = Causal3DVAE(**knobs)
+    vae.load_state_dict(LAYOUT.to_ours(numbers.weights, vae, knobs))
+    return vae.eval(), numbers, knobs
+
+
+@pytest.mark.parametrize("case", ["9f", "1f"])
+@torch.no_grad()
+def test_it_equals_the_published_model(published, distance, case: str) -> None:
+    vae, (_, _, inputs, outputs), _ = published
+    posterior = vae.encode(inputs[f"video_{case}"])
+    # float32 rounding of some 40 layers: up to 2e-6 was measured
+    assert distance(posterior.mode(), outputs[f"mean_{case}"]) < 1e-5
+    assert distance(posterior.logvar, outputs[f"logvar_{case}"]) < 1e-5
+    assert distance(vae.decode(outputs[f"mean_{case}"]), outputs[f"recon_{case}"]) < 1e-5
+
+
+@torch.no_grad()
+def test_its_decoder_equals_the_published_one_on_any_latents(published, distance) -> None:
+    vae, (_, _, inputs, outputs), _ = published
+    assert distance(vae.decode(inputs["latent_3t"]), outputs["dec_3t"]) < 1e-5
+
+
+@torch.no_grad()
+def test_the_attention_within_frames_is_the_same_on_one_frame_alone(published, distance) -> None:
+    vae, (config, weights, inputs, outputs), _ = published
+    fixed = {**config, "encoder_attention": "AttnBlock3DFix", "decoder_attention": "AttnBlock3DFix"}
+    right = Causal3DVAE(**LAYOUT.knobs(fixed, weights)).eval()
+    right.load_state_dict(vae.state_dict())
+    assert distance(right.encode(inputs["video_1f"]).mode(), outputs["mean_1f"]) < 1e-5
+    assert distance(right.encode(inputs["video_9f"]).mode(), outputs["mean_9f"]) > 1e-3
+
+
+def test_its_layout_gives_the_file_back_and_tells_the_releases_apart(published) -> None:
+    vae, (config, weights, _, _), knobs = published
+    back = LAYOUT.to_published(vae.state_dict(), knobs)
+    assert back.keys() == weights.keys()
+    assert all(torch.equal(back[key], value) for key, value in weights.items())
+    assert LAYOUT.recognise(config, weights)
+    assert not odvae.LAYOUT.recognise(config, weights)
+    assert not LAYOUT.recognise({**config, "encoder_resnet_blocks": odvae.V1_2["encoder_resnet_blocks"]}, weights)
+    with pytest.raises(ValueError, match="encoder_attention=AttnBlock3D and decoder_attention=AttnBlock3DFix"):
+        LAYOUT.knobs({**config, "decoder_attention": "AttnBlock3DFix"}, weights)
+    with pytest.raises(ValueError, match=r"is not that of v1\.0"):
+        LAYOUT.knobs({**config, "encoder_temporal_downsample": [""] * 4}, weights)
+
+
+@pytest.mark.parametrize("frames", [1, 5, 17])
+@pytest.mark.parametrize("interpolation", ["nearest", "trilinear"])
+@torch.no_grad()
+def test_with_channel_norm_a_stream_equals_the_whole_clip(
+    randomised, streamed, distance, interpolation, frames: int
+) -> None:
+    vae = randomised(Causal3DVAE(**V1_0, base_channels=8, norm="channel", time_interpolation=interpolation))
+    video = torch.randn(1, 3, frames, 8, 16, generator=torch.Generator().manual_seed(1))
+    latents = vae.encode(video).mode()
+    decoded = vae.decode(latents)
+    for size in (1, 2, 4):
+        assert distance(streamed(vae.encode_stream, video, size), latents) < 1e-5
+        assert distance(streamed(vae.decode_stream, latents, size), decoded) < 1e-5
+
+
+def test_scrambled_attention_refuses_chunks_whatever_the_norm() -> None:
+    vae = Causal3DVAE(**V1_0, base_channels=8, norm="channel", attention="scrambled")
+    with pytest.raises(ValueError, match="attention='scrambled' mixes all of its frames"):
+        next(vae.encode_stream(torch.zeros(1, 3, 5, 8, 8).split(1, dim=2)))
