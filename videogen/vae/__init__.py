@@ -21,8 +21,8 @@ class VAESpec:
         temporal_stride: frames per latent frame.
         spatial_stride: pixels per latent position, along height and along width.
         first_frame_alone: the first frame has a latent frame of its own, so clips have 1 + k * temporal_stride frames.
-        shift: per channel, subtracted from raw latents before the denoiser sees them.
-        scale: per channel, multiplied after the shift.
+        shift: per channel, subtracted from raw latents before the denoiser sees them; zeros when empty.
+        scale: per channel, multiplied after the shift; ones when empty.
 
     Raises:
         ValueError: shift or scale has another number of values than there are latent channels.
@@ -36,8 +36,10 @@ class VAESpec:
     scale: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        for name, values in (("shift", self.shift), ("scale", self.scale)):
-            if len(values) != self.latent_channels:
+        for name, values, neutral in (("shift", self.shift, 0.0), ("scale", self.scale, 1.0)):
+            # a frozen dataclass is filled in this way
+            object.__setattr__(self, name, tuple(values) or (neutral,) * self.latent_channels)
+            if values and len(values) != self.latent_channels:
                 count = self.latent_channels
                 raise ValueError(f"{len(values)} values of {name} for {count} latent channels: give {count}, or none")
 

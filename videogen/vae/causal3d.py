@@ -94,8 +94,8 @@ class Causal3DVAE(CausalVAE):
             temporal_stride=2**TIME_STEPS,
             spatial_stride=2 ** (len(channel_multipliers) - 1),
             first_frame_alone=True,
-            shift=tuple(latent_shift) or (0.0,) * latent_channels,
-            scale=tuple(latent_scale) or (1.0,) * latent_channels,
+            shift=latent_shift,
+            scale=latent_scale,
         )
         self.lookahead = 1 if time_interpolation == "trilinear" else 0
         if norm == "group":

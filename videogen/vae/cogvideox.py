@@ -100,8 +100,8 @@ class CogVideoXVAE(CausalVAE):
             temporal_stride=2**TIME_STEPS,
             spatial_stride=2 ** (len(channel_multipliers) - 1),
             first_frame_alone=True,
-            shift=tuple(latent_shift) or (0.0,) * latent_channels,
-            scale=tuple(latent_scale) or (1.0,) * latent_channels,
+            shift=latent_shift,
+            scale=latent_scale,
         )
         widths = [base_channels * multiplier for multiplier in channel_multipliers]
         self.encoder = Encoder(latent_channels, widths, num_res_blocks, make_norm("group", norm_groups))

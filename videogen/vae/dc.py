@@ -102,8 +102,8 @@ class DeepCompressionAE(CausalVAE):
             temporal_stride=1,
             spatial_stride=2 ** (len(encoder_widths) - 1),
             first_frame_alone=False,
-            shift=tuple(latent_shift) or (0.0,) * latent_channels,
-            scale=tuple(latent_scale) or (1.0,) * latent_channels,
+            shift=latent_shift,
+            scale=latent_scale,
         )
         attention = (head_dim, tuple(qkv_scales))
         encoder_kinds = _kinds(len(encoder_widths), encoder_attention, "encoder_attention")

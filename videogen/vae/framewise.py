@@ -54,8 +54,8 @@ class FramewiseVAE(CausalVAE):
             temporal_stride=1,
             spatial_stride=2 ** (len(channel_multipliers) - 1),
             first_frame_alone=False,
-            shift=tuple(latent_shift) or (0.0,) * latent_channels,
-            scale=tuple(latent_scale) or (1.0,) * latent_channels,
+            shift=latent_shift,
+            scale=latent_scale,
         )
         widths = [base_channels * multiplier for multiplier in channel_multipliers]
         norm = make_norm("group", norm_groups)

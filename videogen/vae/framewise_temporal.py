@@ -121,8 +121,8 @@ class FramewiseTemporalVAE(CausalVAE):
             temporal_stride=stride,
             spatial_stride=2 ** (len(channel_multipliers) - 1),
             first_frame_alone=True,
-            shift=tuple(latent_shift) or (0.0,) * latent_channels,
-            scale=tuple(latent_scale) or (1.0,) * latent_channels,
+            shift=latent_shift,
+            scale=latent_scale,
         )
         self._spec = MicroClipSpec(**vars(facts), micro_frames=micro_frames) if micro_frames else facts
         if not micro_frames:

@@ -101,8 +101,8 @@ class LTXVAE(CausalVAE):
             temporal_stride=time,
             spatial_stride=patch_size * space,
             first_frame_alone=True,
-            shift=tuple(latent_shift) or (0.0,) * latent_channels,
-            scale=tuple(latent_scale) or (1.0,) * latent_channels,
+            shift=latent_shift,
+            scale=latent_scale,
         )
         if not decoder_causal:
             self.whole_clip_only = (

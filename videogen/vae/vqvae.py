@@ -73,8 +73,8 @@ class VQVAE(CausalVAE):
             temporal_stride=temporal_stride,
             spatial_stride=spatial_stride,
             first_frame_alone=False,
-            shift=tuple(latent_shift) or (0.0,) * latent_channels,
-            scale=tuple(latent_scale) or (1.0,) * latent_channels,
+            shift=latent_shift,
+            scale=latent_scale,
         )
         strides = _steps(temporal_stride, spatial_stride)
         self.encoder = Encoder(base_channels, latent_channels, strides, num_res_blocks, num_heads)

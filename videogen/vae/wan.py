@@ -78,8 +78,8 @@ class WanVAE(CausalVAE):
             temporal_stride=2 ** sum(time_steps),
             spatial_stride=patch_size * 2 ** len(time_steps),
             first_frame_alone=True,
-            shift=tuple(latent_shift) or (0.0,) * latent_channels,
-            scale=tuple(latent_scale) or (1.0,) * latent_channels,
+            shift=latent_shift,
+            scale=latent_scale,
         )
         self.patch_size, pixels = patch_size, 3 * patch_size**2
         encoder_widths = [base_channels * multiplier for multiplier in (1, *channel_multipliers)]

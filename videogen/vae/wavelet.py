@@ -68,8 +68,8 @@ class WaveletVAE(CausalVAE):
             temporal_stride=4,
             spatial_stride=8,
             first_frame_alone=True,
-            shift=tuple(latent_shift) or (0.0,) * latent_channels,
-            scale=tuple(latent_scale) or (1.0,) * latent_channels,
+            shift=latent_shift,
+            scale=latent_scale,
         )
         self.linear = LinearPath(latent_channels) if linear_path else None
         self.lookahead = 1 if time_interpolation == "trilinear" else 0

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from videogen.checkpoints.layout import Config, Layout
+from videogen.checkpoints.layouts._diffusers import level_knobs, stage_renames, stages
 
 # settings that no release uses otherwise, and that our part has no knob for
 FIXED = {
@@ -30,41 +31,22 @@ def _knobs(config: Config, keys: Collection[str]) -> dict[str, Any]:
     for name, expected in FIXED.items():
         if config.get(name, expected) != expected:
             raise ValueError(f"{name}={config[name]!r}: only {expected!r} is supported")
-    widths = list(config["block_out_channels"])
-    base = widths[0]
-    if any(width % base for width in widths):
-        raise ValueError(f"block_out_channels={widths}: each must be a multiple of the first")
     channels = config["latent_channels"]
     return {
-        "latent_channels": channels,
-        "base_channels": base,
-        "channel_multipliers": tuple(width // base for width in widths),
-        "num_res_blocks": config["layers_per_block"],
-        "norm_groups": config["norm_num_groups"],
+        **level_knobs(config),
         "latent_scale": (float(config.get("scaling_factor", 1.15258426)),) * channels,
     }
 
 
 def _stages(side: str, levels: int, blocks: int) -> list[str]:
-    """The published names of the stages of one half, in the order of the forward pass."""
-    names = []
-    for level in range(levels):
-        names += [f"{side}_blocks.{level}.resnets.{block}" for block in range(blocks)]
-        names.append(f"{side}_blocks.{level}.{side}samplers.0")
-    middle = ["mid_block.resnets.0", "mid_block.resnets.1"]
-    # the last level changes no resolution
-    return [*names[:-1], *middle] if side == "down" else [*middle, *names[:-1]]
+    """The middle's blocks and those of the coarsest level are one list here."""
+    names, middle = stages(side, levels, blocks, f"{side}samplers.0"), ["mid_block.resnets.0", "mid_block.resnets.1"]
+    return [*names, *middle] if side == "down" else [*middle, *names]
 
 
 def _renames(knobs: Config) -> list[tuple[str, str]]:
-    levels, blocks = len(knobs["channel_multipliers"]), knobs["num_res_blocks"]
-    stages = [
-        (rf"^{half}\.levels\.{index}\.", f"{half}.{stage}.")
-        for half, side, count in (("encoder", "down", blocks), ("decoder", "up", blocks + 1))
-        for index, stage in enumerate(_stages(side, levels, count))
-    ]
     return [
-        *stages,
+        *stage_renames(knobs, _stages),
         (r"\.shortcut\.conv\.", ".conv_shortcut."),
         (r"^(encoder|decoder)\.norm\.", r"\1.norm_out."),
         (r"^(encoder|decoder)\.out\.", r"\1.conv_out."),

@@ -52,5 +52,5 @@ LAYOUT = Layout(
     recognise=_recognise,
     knobs=_knobs,
     renames=_renames,
-    ignored=r"(encoder|decoder)\.(inverse_)?wavelet_tran[sf]*orm.*|loss\..*",
+    ignored=r"(encoder|decoder)\.(inverse_)?wavelet_tranform.*|loss\..*",
 )
