@@ -12,6 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from videogen.checkpoints.layout import Layout
+from videogen.vae import VAES
+
 FIXTURES = Path(__file__).parent / "fixtures"
 
 
@@ -72,3 +75,19 @@ def streamed() -> Callable[[Callable[[Iterable[Tensor]], Iterator[Tensor]], Tens
         return torch.cat(list(stream(clip.split(size, dim=2))), dim=2)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def translated() -> Callable[[Layout, nn.Module], nn.Module]:
+    def build(layout: Layout, truth: nn.Module) -> nn.Module:
+        """Our part with the weights of diffusers'; they come back as they were."""
+        published = truth.state_dict()
+        knobs = layout.knobs(truth.config, published)
+        vae = VAES.build(layout.part, **knobs).to(truth.dtype).eval()
+        vae.load_state_dict(layout.to_ours(published, vae, knobs))
+        back = layout.to_published(vae.state_dict(), knobs)
+        assert back.keys() == published.keys()
+        assert all(torch.equal(back[key], value) for key, value in published.items())
+        return vae
+
+    return build

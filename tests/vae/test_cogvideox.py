@@ -35,17 +35,6 @@ def oracle(config: dict[str, Any]) -> nn.Module:
     return AutoencoderKLCogVideoX(down_block_types=down, up_block_types=up, **config)
 
 
-def translated(truth: nn.Module) -> CogVideoXVAE:
-    """Our part with the weights of diffusers'; they come back as they were."""
-    knobs = LAYOUT.knobs(truth.config, truth.state_dict())
-    vae = CogVideoXVAE(**knobs).to(truth.dtype).eval()
-    vae.load_state_dict(LAYOUT.to_ours(truth.state_dict(), vae, knobs))
-    back = LAYOUT.to_published(vae.state_dict(), knobs)
-    assert back.keys() == truth.state_dict().keys()
-    assert all(torch.equal(back[key], value) for key, value in truth.state_dict().items())
-    return vae
-
-
 # one frame; one batch; a batch and two more, where only caches know the past
 @pytest.mark.parametrize(
     ("config", "size"),
@@ -61,9 +50,11 @@ def translated(truth: nn.Module) -> CogVideoXVAE:
     ("dtype", "limit"), [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=["float32", "float64"]
 )
 @torch.no_grad()
-def test_it_equals_diffusers(randomised, distance, config, size: tuple[int, int, int], dtype, limit: float) -> None:
+def test_it_equals_diffusers(
+    randomised, translated, distance, config, size: tuple[int, int, int], dtype, limit: float
+) -> None:
     truth = randomised(oracle(config)).to(dtype)
-    vae = translated(truth)
+    vae = translated(LAYOUT, truth)
     video = torch.randn(2, 3, *size, dtype=dtype, generator=torch.Generator().manual_seed(1))
     posterior, wanted = vae.encode(video), truth.encode(video).latent_dist
     assert distance(posterior.mode(), wanted.mean) < limit

@@ -34,17 +34,13 @@ NO_QUANT = {
     ("dtype", "limit"), [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=["float32", "float64"]
 )
 @torch.no_grad()
-def test_it_equals_diffusers(randomised, distance, config, size: tuple[int, int], dtype, limit: float) -> None:
+def test_it_equals_diffusers(
+    randomised, translated, distance, config, size: tuple[int, int], dtype, limit: float
+) -> None:
     levels = len(config["block_out_channels"])
     down, up = ("DownEncoderBlock2D",) * levels, ("UpDecoderBlock2D",) * levels
     truth = randomised(AutoencoderKL(down_block_types=down, up_block_types=up, **config)).to(dtype)
-    knobs = LAYOUT.knobs(truth.config, truth.state_dict())
-    vae = FramewiseVAE(**knobs).to(dtype).eval()
-    vae.load_state_dict(LAYOUT.to_ours(truth.state_dict(), vae, knobs))
-    back = LAYOUT.to_published(vae.state_dict(), knobs)
-    assert back.keys() == truth.state_dict().keys()
-    assert all(torch.equal(back[key], value) for key, value in truth.state_dict().items())
-
+    vae = translated(LAYOUT, truth)
     video = torch.randn(2, 3, 3, *size, dtype=dtype, generator=torch.Generator().manual_seed(1))
     posterior = vae.encode(video)
     wanted = [truth.encode(frame).latent_dist for frame in video.unbind(2)]
