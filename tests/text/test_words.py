@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from videogen.text import TEXT_ENCODERS
 from videogen.text.words import WordsEncoder, split_words
@@ -84,18 +83,19 @@ def test_words_and_null_both_learn(encoder: WordsEncoder) -> None:
     assert all(torch.isfinite(value.grad).all() for value in encoder.parameters() if value.grad is not None)
 
 
-def test_one_layer_equals_torch_s_own(encoder: WordsEncoder) -> None:
-    layer = encoder.layers[0]
-    theirs = nn.TransformerEncoderLayer(24, 2, 96, 0.0, "gelu", batch_first=True, norm_first=True)
-    names = {"self_attn.in_proj_weight": "qkv.weight", "self_attn.in_proj_bias": "qkv.bias"}
-    names |= {f"self_attn.out_proj.{kind}": f"out.{kind}" for kind in ("weight", "bias")}
-    for kind in ("weight", "bias"):
-        names |= {f"linear1.{kind}": f"mlp.0.{kind}", f"linear2.{kind}": f"mlp.2.{kind}"}
-        names |= {f"norm{i}.{kind}": f"norm{i}.{kind}" for i in (1, 2)}
-    ours = layer.state_dict()
-    theirs.load_state_dict({name: ours[source] for name, source in names.items()})
-    tokens, mask = torch.randn(2, 5, 24), torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
-    wanted = theirs(tokens, src_key_padding_mask=~mask)
+def test_one_layer_equals_its_formula(encoder: WordsEncoder) -> None:
+    """RoFormer's eq. 16 in complex numbers: a channel pair turns by its place, scores see the difference alone."""
+    layer = encoder.layers[0].double()
+    tokens, mask = torch.randn(2, 5, 24).double(), torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    turn = torch.polar(
+        torch.ones(5, 6).double(), torch.outer(torch.arange(5.0), 10000.0 ** (-torch.arange(6.0) / 6)).double()
+    )
+    q, k, v = layer.qkv(layer.norm1(tokens)).view(2, 5, 3, 2, 12).permute(2, 0, 3, 1, 4)
+    q, k = (torch.complex(x[..., :6], x[..., 6:]) * turn for x in (q, k))
+    scores = torch.einsum("bhqc,bhkc->bhqk", q, k.conj()).real / 12**0.5
+    weights = scores.masked_fill(~mask[:, None, None], -torch.inf).softmax(-1)
+    attended = tokens + layer.out((weights @ v).transpose(1, 2).flatten(2))
+    wanted = attended + layer.mlp(layer.norm2(attended))
     assert torch.allclose(layer(tokens, mask)[mask], wanted[mask], atol=1e-6)
 
 

@@ -107,6 +107,12 @@ def _phrase(one: Attributes, rng: np.random.Generator, motion: bool) -> str:
     return " ".join((*words, str(rng.choice(_HEADINGS[one.direction]))))
 
 
+def phrases(text: str) -> list[str]:
+    """The parts of a caption in their order: each object, the word that joins two, the background."""
+    parts = re.split(rf"\b(and|on a (?:{_either(BACKGROUNDS)}) background)\b", text)
+    return [part.strip() for part in parts if part.strip()]
+
+
 def parse(text: str) -> Spec:
     """What a caption names, the inverse of `caption`; letter case and extra spaces don't matter.
 

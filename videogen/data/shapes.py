@@ -34,6 +34,7 @@ from videogen.data._shapes_grammar import (
     Spec,
     caption,
     parse,
+    phrases,
 )
 
 __all__ = [
@@ -102,9 +103,16 @@ class Shapes:
         Raises:
             ValueError: a negative index, more than 33 frames, or a side under 8 pixels.
         """
-        scene = self.scene(index)
-        video = render(scene, num_frames, height, width, self._rng(index, "place"))
-        return Clip(video, caption(scene, self._rng(index, "caption"), motion=num_frames > 1))
+        video = render(self.scene(index), num_frames, height, width, self._rng(index, "place"))
+        return Clip(video, self.sentence(index, num_frames))
+
+    def sentence(self, index: int, num_frames: int) -> str:
+        """The caption of clip `index` alone, without rendering it. Raises ValueError for a negative index."""
+        return caption(self.scene(index), self._rng(index, "caption"), motion=num_frames > 1)
+
+    def phrases(self, text: str) -> list[str]:
+        """The parts of a caption in their order: each object, the word that joins two, the background."""
+        return phrases(text)
 
     def scene(self, index: int) -> Scene:
         """What clip `index` shows; where it is placed depends on the length and size of the clip."""

@@ -26,6 +26,8 @@ def split_words(sentence: str) -> list[str]:
 class WordsEncoder(nn.Module):
     """One learned vector a word and a small transformer over them (pre-norm, https://arxiv.org/abs/2002.04745).
 
+    Words know their distance by rotary embedding (https://arxiv.org/abs/2104.09864): which colour goes with which
+    noun is a matter of who stands beside whom, and is learnt in a few hundred steps this way.
     A sentence without words stands for "no text" and gets the learned null token.
 
     Args:
@@ -36,7 +38,8 @@ class WordsEncoder(nn.Module):
         max_words: the longest sentence.
 
     Raises:
-        ValueError: a vocabulary entry that is not one lower-case word, or is there twice; num_heads doesn't divide dim.
+        ValueError: a vocabulary entry that is not one lower-case word, or is there twice; num_heads doesn't divide dim
+            into heads of an even width.
     """
 
     def __init__(
@@ -49,8 +52,10 @@ class WordsEncoder(nn.Module):
         max_words: int = 48,
     ) -> None:
         super().__init__()
-        if dim % num_heads:
-            raise ValueError(f"dim {dim} can't be split over {num_heads} heads: num_heads must divide it")
+        if dim % (2 * num_heads):
+            raise ValueError(
+                f"dim {dim} can't be split over {num_heads} heads of an even width: use a multiple of both"
+            )
         for word in vocabulary:
             if split_words(word) != [word]:
                 raise ValueError(f"vocabulary entry {word!r} is not one lower-case word: it would never be found")
@@ -60,7 +65,6 @@ class WordsEncoder(nn.Module):
         self.dim, self.max_words = dim, max_words
         self.ids = {word: index for index, word in enumerate(vocabulary, start=UNKNOWN + 1)}
         self.embedding = nn.Embedding(len(vocabulary) + 1, dim)
-        self.position = nn.Parameter(0.02 * torch.randn(max_words, dim))
         self.layers = nn.ModuleList([EncoderLayer(dim, num_heads) for _ in range(depth)])
         self.norm = nn.LayerNorm(dim)
         self.null_token = nn.Parameter(torch.randn(1, dim))
@@ -84,7 +88,7 @@ class WordsEncoder(nn.Module):
         length = max(1, len(longest))
         ids = torch.tensor([row + [UNKNOWN] * (length - len(row)) for row in rows])
         mask = torch.tensor([[i < len(row) for i in range(length)] for row in rows])
-        features: TextFeatures = self(ids.to(self.position.device), mask.to(self.position.device))
+        features: TextFeatures = self(ids.to(self.null_token.device), mask.to(self.null_token.device))
         return features
 
     def forward(self, ids: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> TextFeatures:
@@ -92,7 +96,7 @@ class WordsEncoder(nn.Module):
 
         A row without words comes back as the null token; tokens at padding are zero.
         """
-        tokens = self.embedding(ids) + self.position[: ids.shape[1]]
+        tokens = self.embedding(ids)
         empty = ~mask.any(1, keepdim=True)
         # an empty row attends to itself, so that no softmax is over nothing; its result is replaced below
         for layer in self.layers:
@@ -130,7 +134,17 @@ class EncoderLayer(nn.Module):
         """(B, L, D) -> (B, L, D); only what the mask holds true is attended to."""
         heads = "b l (three heads c) -> three b heads l c"
         q, k, v = rearrange(self.qkv(self.norm1(tokens)), heads, three=3, heads=self.num_heads).unbind(0)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
+        attended = F.scaled_dot_product_attention(_turn(q), _turn(k), v, attn_mask=mask[:, None, None])
         tokens = tokens + self.out(rearrange(attended, "b heads l c -> b l (heads c)"))
         out: Tensor = tokens + self.mlp(self.norm2(tokens))
         return out
+
+
+def _turn(x: Float[Tensor, "b heads l c"]) -> Float[Tensor, "b heads l c"]:
+    """Turn each channel pair (i, i + c / 2) by place * 10000 ** (-2 i / c), arXiv 2104.09864, eq. 15, in float32."""
+    length, half = x.shape[-2], x.shape[-1] // 2
+    steps = torch.arange(half, device=x.device, dtype=torch.float32) / half
+    angles = torch.arange(length, device=x.device, dtype=torch.float32)[:, None] * 10000.0**-steps
+    first, second = x.float().chunk(2, dim=-1)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1).to(x.dtype)
