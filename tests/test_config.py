@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 
 from videogen.checkpoints import save_part
 from videogen.config import ConfigError, build_parts, build_pipeline, compose, expand, part_configs
-from videogen.config.schema import CHOICES, kind_of
+from videogen.config.schema import CHOICES, COMMON, kind_of
 from videogen.kinds import KINDS, registry
 from videogen.schedulers import SCHEDULERS
 
@@ -59,7 +59,7 @@ def node(config: dict[str, Any], group: str) -> dict[str, Any]:
 @pytest.mark.parametrize(("group", "name"), PARTS)
 def test_every_part_of_every_kind_can_be_chosen(group: str, name: str) -> None:
     config = compose("train", ["model=null", f"{group}={name}"])
-    knobs = registry(kind_of(group)).knobs(name)
+    knobs = [*registry(kind_of(group)).knobs(name), *COMMON.get(group, {}).values()]
     assert node(config, group) == {"name": name, **{knob.name: as_yaml(knob.default) for knob in knobs}}
 
 
@@ -368,7 +368,7 @@ def test_a_sweep_is_every_combination() -> None:
         for steps in (2, 3)
     ]
     assert expand(["dit.block=glob(f*)"]) == [["dit.block=factorized"], ["dit.block=full3d"]]
-    assert expand(["model=glob(s*)", "train.sizes=[[1,2],[3,4]],[[5,6]]"]) == [
+    assert expand(["model=glob(shap*)", "train.sizes=[[1,2],[3,4]],[[5,6]]"]) == [
         ["model=shapes", "train.sizes=[[1,2],[3,4]]"],
         ["model=shapes", "train.sizes=[[5,6]]"],
     ]

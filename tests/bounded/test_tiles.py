@@ -13,7 +13,7 @@ from videogen.bounded.cuts import Axis, blend, cut, window
 from videogen.data.video import read_video
 from videogen.vae import VAES
 
-CLIPS = sorted((Path(__file__).parents[1] / "fixtures" / "big_buck_bunny").glob("*.mp4"))
+CLIPS = sorted((Path(__file__).parents[1] / "fixtures" / "big_buck_bunny").rglob("*.mp4"))
 
 
 @pytest.mark.parametrize("length", [1, 7, 8, 9, 15, 16, 20, 31, 100])
@@ -62,7 +62,7 @@ def test_tiles_beyond_the_receptive_field_equal_the_whole_frame(convolutional, d
     with torch.no_grad():
         whole, got = convolutional.decode(latents), tiled.decode(latents)
         assert distance(got, whole) <= 1e-12
-        assert torch.equal(torch.cat(list(tiled.decode_stream(latents.split(1, dim=2))), dim=2), got)
+        assert distance(torch.cat(list(tiled.decode_stream(latents.split(1, dim=2))), dim=2), got) <= 1e-12
         # a narrower border is disturbed: the reach is no idle number
         narrow = TiledVAE(convolutional, tile=128, overlap=16).decode(latents)
         assert distance(narrow, whole) > 1e-9

@@ -6,12 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from videogen.checkpoints.layout import LayoutError
 from videogen.checkpoints.layouts.wfvae import LAYOUT
 from videogen.vae._haar import Haar2D, Haar3D
 from videogen.vae.wavelet import WaveletVAE
-
-# our order of the 3D bands, as the published filters are called
-FILTERS = ("h", "g", "hh", "gh", "h_v", "g_v", "hh_v", "gh_v")
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +18,8 @@ def published(golden):
     knobs = LAYOUT.knobs(numbers.config, numbers.weights)
     vae = WaveletVAE(**knobs)
     vae.load_state_dict(LAYOUT.to_ours(numbers.weights, vae, knobs))
-    # these filters are parameters there, and the fixture randomises all parameters
-    filters = [numbers.weights[f"encoder.wavelet_tranform_l2.{n}_conv.conv.weight"].flatten() for n in FILTERS]
-    vae.encoder.haar2.matrix.copy_(torch.stack(filters))
+    # the original ran with other filters here than Haar's
+    vae.encoder.haar2.matrix.copy_(numbers.inputs["filters"])
     return vae.eval(), numbers
 
 
@@ -45,6 +42,38 @@ def test_its_stream_is_whole_where_the_published_chunks_are_not(published, strea
     assert distance(vae.decode(latents), outputs["dec_14t"]) < 1e-5
     assert distance(streamed(vae.decode_stream, latents, 4), outputs["dec_14t"]) < 1e-5
     assert distance(outputs["dec_chunked_14t"], outputs["dec_14t"]) > 0.1
+
+
+def test_its_layout_gives_the_file_back_with_the_filters(published) -> None:
+    vae, (config, weights, _, _) = published
+    back = LAYOUT.to_published(vae.state_dict(), LAYOUT.knobs(config, weights))
+    assert back.keys() == weights.keys()
+    assert all(torch.equal(back[key], value) for key, value in weights.items())
+
+
+def test_filters_may_be_absent_or_rounded_but_no_others(published) -> None:
+    vae, (config, weights, _, _) = published
+    knobs = LAYOUT.knobs(config, weights)
+    filters = LAYOUT.constants(knobs)
+    assert len(filters) == 24
+    halved = {key: value.bfloat16() if key in filters else value for key, value in weights.items()}
+    for given in (halved, {key: value for key, value in weights.items() if key not in filters}):
+        assert LAYOUT.to_ours(given, vae, knobs).keys() == vae.state_dict().keys()
+    key = "encoder.wavelet_tranform_l2.g_conv.conv.weight"
+    for other in (-weights[key], weights[key].flatten()):
+        with pytest.raises(LayoutError, match=f"constants with other values: {key}$"):
+            LAYOUT.to_ours({**weights, key: other}, vae, knobs)
+
+
+def test_layers_of_no_release_are_refused(published) -> None:
+    _, (config, weights, _, _) = published
+    for key, value, told in (
+        ("l1_downsample_wavelet", "HaarWaveletTransform3D", "neither the layers of v1.3"),
+        ("decoder_num_resblocks", 3, "decoder_num_resblocks=3: .* only 2 is known"),
+        ("norm_type", "groupnorm", "norm_type='groupnorm': .* only 'layernorm' is known"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            LAYOUT.knobs({**config, key: value}, weights)
 
 
 @pytest.mark.parametrize("frames", [1, 5, 17, 33])

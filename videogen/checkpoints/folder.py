@@ -14,6 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from videogen.kinds import KINDS, registry
+
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 
@@ -65,7 +67,7 @@ def load_weights(folder: Path, config: Mapping[str, Any], module: nn.Module) -> 
         ValueError: the folder holds another part, other knobs, other keys or other shapes; each is named.
         FileNotFoundError: a file is missing.
     """
-    saved, config = read_config(folder), json.loads(json.dumps(dict(config)))
+    saved, config = (_with_defaults(told) for told in (read_config(folder), json.loads(json.dumps(dict(config)))))
     differing = sorted(key for key in {*saved, *config} if saved.get(key) != config.get(key))
     if differing:
         said = "; ".join(f"{key}: {saved.get(key)!r} saved, {config.get(key)!r} asked for" for key in differing)
@@ -81,6 +83,15 @@ def load_weights(folder: Path, config: Mapping[str, Any], module: nn.Module) -> 
         parts = [f"{title} {_some(keys)}" for title, keys in _titles(missing, extra, shapes) if keys]
         raise ValueError(f"the weights in {folder} don't fit this model: {'; '.join(parts)}")
     module.load_state_dict(state)
+
+
+def _with_defaults(saved: dict[str, Any]) -> dict[str, Any]:
+    """A saved config with the defaults of knobs that came later: such weights are what the default stands for."""
+    # a config that names no part of ours is left as it is, and found to differ
+    if saved.get("kind") not in KINDS or saved.get("name") not in registry(saved["kind"]).names():
+        return saved
+    defaults = {knob.name: knob.default for knob in registry(saved["kind"]).knobs(saved["name"])}
+    return {**json.loads(json.dumps(defaults)), **saved}
 
 
 def copy_part(source: Path, folder: Path, precision: str) -> None:

@@ -27,21 +27,35 @@ class Layout:
         kind: of the part, as in `videogen.kinds`.
         part: its registered name.
         recognise: whether a config.json (empty where there is none) and a file's keys are of this family.
-        knobs: the family's config and keys -> the knobs of our part.
+        knobs: the family's config and tensors by name -> the knobs of our part.
         renames: our knobs -> pairs that turn our keys into the published ones: regular expressions, all applied in
             order. `{q,k,v}` in the result names several tensors: ours is their concatenation along the first axis.
         axes: published keys whose tensors have axes of size 1 that ours lack, or lack some that ours have (a linear
             layer that is a 1x1 convolution here): a pattern -> their number of axes.
-        ignored: published keys that hold nothing: constants, counters, parts of the training loss.
+        constants: our knobs -> published tensors that never vary, which our part has without storing them: written on
+            saving; on loading they may be absent, but not others than these.
+        ignored: published keys that hold nothing: other constants, counters, parts of the training loss.
+        prefixes: what stands before the part's keys where a file holds a whole pipeline; the rest of it is left out.
+        untold: knobs that matter to those who use the part and that no file of the family says; presets do.
     """
 
     kind: str
     part: str
     recognise: Callable[[Config, Collection[str]], bool]
-    knobs: Callable[[Config, Collection[str]], dict[str, Any]]
+    knobs: Callable[[Config, Any], dict[str, Any]]
     renames: Callable[[Config], Iterable[tuple[str, str]]]
     axes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    constants: Callable[[Config], Mapping[str, Tensor]] = lambda knobs: {}
     ignored: str = r"(?!)"
+    prefixes: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
+
+    def own(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """This part's tensors among those of a file, by their names without the prefix of a pipeline."""
+        for prefix in self.prefixes:
+            if any(key.startswith(prefix) for key in tensors):
+                return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        return tensors
 
     def published_keys(self, ours: Iterable[str], knobs: Config) -> dict[str, list[str]]:
         """Each of our keys -> the published name of that tensor, or the names of its pieces in order."""
@@ -58,9 +72,11 @@ class Layout:
         """A published state dict as one that `part`, built with these knobs, loads strictly.
 
         Raises:
-            LayoutError: keys are missing or left over, or of another shape.
+            LayoutError: keys are missing or left over, or of another shape, or constants have other values.
         """
         rest = {key: tensor for key, tensor in published.items() if not re.fullmatch(self.ignored, key)}
+        constants = self.constants(knobs)
+        varied = [key for key, value in constants.items() if key in rest and not _is(rest.pop(key), value)]
         ours: dict[str, Tensor] = {}
         missing, misshapen = [], []
         state = part.state_dict()
@@ -76,7 +92,12 @@ class Layout:
                 misshapen.append(f"{', '.join(names)} {tuple(whole.shape)} for {tuple(expected.shape)}")
                 continue
             ours[key] = whole.reshape(expected.shape)
-        faults = {"missing": missing, "left over": sorted(rest), "of another shape": misshapen}
+        faults = {
+            "missing": missing,
+            "left over": sorted(rest),
+            "of another shape": misshapen,
+            "constants with other values": varied,
+        }
         if any(faults.values()):
             said = "; ".join(f"{title}: {_some(keys)}" for title, keys in faults.items() if keys)
             raise LayoutError(f"the weights are not those of {self.kind} {self.part!r} with this config: {said}")
@@ -90,7 +111,7 @@ class Layout:
             for name, piece in zip(names, pieces, strict=True):
                 axes = next((n for pattern, n in self.axes.items() if re.fullmatch(pattern, name)), piece.ndim)
                 published[name] = piece.reshape(_with_axes(piece.shape, axes)).clone()
-        return published
+        return {**published, **self.constants(knobs)}
 
 
 def _spelled_out(name: str) -> list[str]:
@@ -111,6 +132,11 @@ def _with_axes(shape: torch.Size, axes: int) -> tuple[int, ...]:
 
 def _without_ones(shape: torch.Size) -> list[int]:
     return [size for size in shape if size != 1]
+
+
+def _is(found: Tensor, constant: Tensor) -> bool:
+    """Whether that is the constant, up to the rounding of a file in half precision."""
+    return found.shape == constant.shape and torch.allclose(found.float(), constant, rtol=1e-2, atol=0)
 
 
 def _some(keys: list[str], most: int = 8) -> str:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import json
+import math
 import pkgutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from videogen.checkpoints import layouts
-from videogen.checkpoints.folder import CONFIG, write_folder
+from videogen.checkpoints.folder import CONFIG, read_config, write_folder
 from videogen.checkpoints.layout import Config, Layout, LayoutError
-from videogen.checkpoints.tensors import read_tensors
+from videogen.checkpoints.tensors import PICKLES, read_tensors
 from videogen.kinds import registry
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+#: what an empty tuple of these knobs stands for, for every channel
+NEUTRAL = {"latent_shift": 0.0, "latent_scale": 1.0}
 
 
 @functools.cache
@@ -29,44 +34,106 @@ def families() -> Mapping[str, Layout]:
     return {name: importlib.import_module(f"{layouts.__name__}.{name}").LAYOUT for name in names}
 
 
-def recognise(config: Config, keys: Collection[str], where: object) -> Layout:
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A published checkpoint that is recognised and not built yet.
+
+    Args:
+        path: of its folder or file.
+        layout: of its family.
+        knobs: of the part, as far as the checkpoint tells them.
+        tensors: of the part, by their published names.
+    """
+
+    path: Path
+    layout: Layout
+    knobs: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+    def build(self, **more: Any) -> nn.Module:
+        """The part with its weights in float32, in eval mode; `more` are knobs that the checkpoint doesn't tell.
+
+        Raises:
+            LayoutError: keys and shapes that don't fit; each is named.
+        """
+        part: nn.Module = registry(self.layout.kind).build(self.layout.part, **self.knobs, **more)
+        part.load_state_dict(self.layout.to_ours(self.tensors, part, self.knobs))
+        return part.float().eval()
+
+    def fill(self, part: nn.Module, name: str, knobs: Config) -> None:
+        """Load the weights into a part that was built as `name` with these knobs.
+
+        Raises:
+            LayoutError: the checkpoint is of another part or tells other knobs, or keys and shapes don't fit; each
+                is named, nothing is loaded.
+        """
+        if name != self.layout.part:
+            raise LayoutError(
+                f"the weights in {self.path} are of {self.layout.kind} {self.layout.part!r}, not of {name!r}: choose "
+                f"{self.layout.kind}={self.layout.part}, or a preset of that"
+            )
+        differing = [key for key, told in self.knobs.items() if not _alike(key, told, knobs.get(key))]
+        if differing:
+            said = "; ".join(f"{key}: {self.knobs[key]!r} there, {knobs.get(key)!r} asked for" for key in differing)
+            raise LayoutError(f"the weights in {self.path} are of another {name!r} ({said}): set what they say")
+        part.load_state_dict(self.layout.to_ours(self.tensors, part, self.knobs))
+
+
+def is_published(path: Path) -> bool:
+    """Whether a path is a file, or a folder of weights that isn't of our own format."""
+    if path.is_dir() and (path / CONFIG).is_file():
+        return "kind" not in read_config(path)
+    if path.is_dir():
+        return any(child.suffix in (".safetensors", *PICKLES) for child in path.iterdir())
+    return path.is_file()
+
+
+def recognise(config: Config, tensors: Mapping[str, Tensor], where: object) -> Layout:
     """The layout of a checkpoint.
 
     Raises:
         LayoutError: no family's, or several families'.
     """
-    found = {name: layout for name, layout in families().items() if layout.recognise(config, keys)}
+    found = {name: layout for name, layout in families().items() if layout.recognise(config, layout.own(tensors))}
     if len(found) != 1:
         told = config.get("_class_name", "no class")
         which = "is of no known family" if not found else f"could be any of {', '.join(found)}"
         raise LayoutError(
-            f"{where} {which} (its config names {told}, its first keys are {', '.join(sorted(keys)[:3])}); "
+            f"{where} {which} (its config names {told}, its first keys are {', '.join(sorted(tensors)[:3])}); "
             f"known are: {', '.join(families())}"
         )
     return next(iter(found.values()))
 
 
-def load_published(path: Path) -> nn.Module:
-    """The part that a published folder or file holds, with its weights in float32, in eval mode.
+def read_published(path: Path) -> Published:
+    """A published folder or file, read and recognised.
 
     Args:
         path: a folder with `config.json`, or a file beside one; a family whose keys say everything needs none.
 
     Raises:
-        LayoutError: no known family, or keys and shapes that don't fit the config; each is named, nothing is loaded.
-        ValueError, FileNotFoundError: see `read_tensors`.
+        LayoutError: no known family, or a config that says too little.
+        ValueError, FileNotFoundError: see `read_tensors`; a config of settings that are not implemented.
     """
     folder = path if path.is_dir() else path.parent
     config = json.loads((folder / CONFIG).read_text()) if (folder / CONFIG).is_file() else {}
     tensors = read_tensors(path)
     layout = recognise(config, tensors, path)
+    own = layout.own(tensors)
     try:
-        knobs = layout.knobs(config, tensors)
+        return Published(path, layout, layout.knobs(config, own), own)
     except KeyError as error:
-        raise LayoutError(f"{folder / CONFIG} says no {error}, which {layout.part!r} is built from") from error
-    part: nn.Module = registry(layout.kind).build(layout.part, **knobs)
-    part.load_state_dict(layout.to_ours(tensors, part, knobs))
-    return part.float().eval()
+        raise LayoutError(f"{path} says no {error}, which {layout.part!r} is built from") from error
+
+
+def load_published(path: Path) -> nn.Module:
+    """The part that a published folder or file holds, with its weights in float32, in eval mode.
+
+    Raises:
+        LayoutError: no known family, or keys and shapes that don't fit the config; each is named, nothing is loaded.
+        ValueError, FileNotFoundError: see `read_published`.
+    """
+    return read_published(path).build()
 
 
 def save_published(part: nn.Module, config: Mapping[str, Any], folder: Path) -> None:
@@ -82,7 +149,7 @@ def save_published(part: nn.Module, config: Mapping[str, Any], folder: Path) -> 
     found = [layout for layout in families().values() if _fits(layout, config, state)]
     if len(found) != 1:
         raise LayoutError(f"this {type(part).__name__} is no part that a config of {config.get('_class_name')} names")
-    published = found[0].to_published(state, found[0].knobs(config, ()))
+    published = found[0].to_published(state, found[0].knobs(config, {}))
 
     def fill(target: Path) -> None:
         (target / CONFIG).write_text(json.dumps(dict(config), indent=2) + "\n")
@@ -91,10 +158,48 @@ def save_published(part: nn.Module, config: Mapping[str, Any], folder: Path) -> 
     write_folder(folder, fill)
 
 
+def save_original(part: nn.Module, family: str, knobs: Config, file: Path, *, prefix: str = "") -> None:
+    """Write a part as the single file of its first release, which has key names alone and no config.
+
+    Args:
+        family: name of the layout, such as "wan_original".
+        knobs: that the part was built with.
+        file: `.safetensors`, or a pickle of tensors.
+        prefix: to put before each key, as files of whole pipelines have it.
+
+    Raises:
+        LayoutError: no such family, or another ending of the file.
+    """
+    if family not in families() or file.suffix not in (".safetensors", *PICKLES):
+        raise LayoutError(
+            f"family {family!r}, file {file.name}: choose a family from {', '.join(families())}, and an ending from "
+            f".safetensors, {', '.join(PICKLES)}"
+        )
+    tensors = families()[family].to_published(part.state_dict(), knobs)
+    named = {prefix + key: value for key, value in tensors.items()}
+    if file.suffix == ".safetensors":
+        save_file(named, file)
+    else:
+        torch.save(named, file)
+
+
 def _fits(layout: Layout, config: Config, state: Mapping[str, Any]) -> bool:
     try:
-        knobs = layout.knobs(config, ())
+        knobs = layout.knobs(config, {})
     except (KeyError, ValueError):
         return False
     names = [name for group in layout.published_keys(state, knobs).values() for name in group]
     return layout.recognise(config, names)
+
+
+def _alike(key: str, told: Any, asked: Any) -> bool:
+    """Whether two values of a knob are the same: lists and tuples are, and numbers to six digits."""
+    if isinstance(told, Sequence) and isinstance(asked, Sequence) and not isinstance(told, str):
+        if key in NEUTRAL:
+            told, asked = list(told) or [NEUTRAL[key]], list(asked) or [NEUTRAL[key]]
+            # one value stands for all channels
+            told, asked = (one * len(other) if len(one) == 1 else one for one, other in ((told, asked), (asked, told)))
+        return len(told) == len(asked) and all(_alike("", *pair) for pair in zip(told, asked, strict=True))
+    if isinstance(told, float) and isinstance(asked, (int, float)):
+        return math.isclose(told, asked, rel_tol=1e-6)
+    return bool(told == asked)

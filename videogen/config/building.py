@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from videogen.config.schema import ConfigError
+from videogen.config.schema import COMMON, ConfigError
 from videogen.kinds import registry
 from videogen.registry import fits, nearest
 
@@ -37,7 +37,9 @@ def build_part(kind: str, node: Mapping[str, Any], *wiring: Any) -> Any:
     parts = registry(kind)
     name = node["name"]
     declared = {knob.name: knob.type for knob in parts.knobs(name)}
-    knobs = {key: as_declared(value, declared.get(key, Any)) for key, value in node.items() if key != "name"}
+    common = COMMON.get(kind, {})
+    own = {key: value for key, value in node.items() if key != "name" and key not in common}
+    knobs = {key: as_declared(value, declared.get(key, Any)) for key, value in own.items()}
     return parts.build(name, *wiring, **knobs)
 
 
@@ -57,9 +59,11 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     """All parts of a composed config, with the weights that it names.
 
     Raises:
-        ConfigError: no such weights.
+        ConfigError: no such weights, or a memory budget for training, which keeps what a budget would drop.
         ValueError: weights of another model; what differs is named.
     """
+    if "train" in config and config["vae"]["memory_budget"]:
+        raise ConfigError("vae.memory_budget is for encoding and decoding: leave it out when training")
     folder = _weights(config)
     vae = build_part("vae", config["vae"])
     text = build_part("text", config["text"])
@@ -78,11 +82,24 @@ def _block(node: Mapping[str, Any], attention: Any, dim: int, num_heads: int) ->
 
 
 def build_vae(config: Mapping[str, Any]) -> Any:
-    """The VAE alone, with its weights. Raises as `build_parts`."""
+    """The VAE alone, with its weights: a model's, or a published VAE's folder or file; within its memory budget.
+
+    Raises as `build_parts`.
+    """
     folder = _weights(config)
     vae = build_part("vae", config["vae"])
     _load(config, folder, {"vae": vae})
-    return vae
+    return within_budget(vae, config)
+
+
+def within_budget(vae: Any, config: Mapping[str, Any]) -> Any:
+    """The VAE itself, or in pieces that `vae.memory_budget` allows, where there is one; ValueError if it is no size."""
+    budget = config["vae"]["memory_budget"]
+    if not budget:
+        return vae
+    from videogen.bounded import BoundedVAE
+
+    return BoundedVAE(vae, budget=budget)
 
 
 def build_pipeline(config: Mapping[str, Any]) -> TextToVideo:
@@ -90,6 +107,7 @@ def build_pipeline(config: Mapping[str, Any]) -> TextToVideo:
     from videogen.pipelines.text_to_video import Sampling, TextToVideo
 
     parts = build_parts(config)
+    parts = dataclasses.replace(parts, vae=within_budget(parts.vae, config))
     sampling = Sampling(**{key: config[key] for key in SAMPLING})
     return TextToVideo(**{f.name: getattr(parts, f.name) for f in dataclasses.fields(parts)}, sampling=sampling)
 
@@ -98,7 +116,8 @@ def part_configs(config: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[st
     """For each of these parts, what it takes to build it again: kept beside its weights, compared when they load."""
     configs: dict[str, dict[str, Any]] = {}
     for kind in parts:
-        configs[kind] = {"kind": kind, **config[kind]}
+        said = {key: value for key, value in config[kind].items() if key not in COMMON.get(kind, {})}
+        configs[kind] = {"kind": kind, **said}
     if "denoiser" in parts:
         configs["denoiser"] |= {
             "block": dict(config["dit"]["block"]),
@@ -116,12 +135,14 @@ def load_part(path: Path) -> Any:
         ValueError: no known family, or weights that don't fit; each key is named.
         OSError: a file is missing.
     """
-    from videogen.checkpoints import load_published, load_weights, read_config
+    from videogen.checkpoints import load_weights, read_config, read_published
+    from videogen.config.untold import untold
 
     config = read_config(path) if (path / "config.json").is_file() else {}
     # ours says what kind of part it is; the published families don't
     if "kind" not in config:
-        return load_published(path)
+        found = read_published(path)
+        return found.build(**untold(found))
     node = {key: value for key, value in config.items() if key != "kind"}
     if config["kind"] not in ("vae", "text", "denoiser"):
         raise ConfigError(f"{path} says kind={config['kind']!r} in its config.json: vae, text or denoiser")
@@ -136,21 +157,40 @@ def load_part(path: Path) -> Any:
 
 def _weights(config: Mapping[str, Any]) -> Path | None:
     # asked for before anything is built, which may take long
-    return None if config["weights"] is None else weights_folder(config["weights"])
+    if config["weights"] is None:
+        return None
+    path = Path(config["weights"])
+    return path if path.is_file() else weights_folder(config["weights"])
 
 
-def _load(config: Mapping[str, Any], folder: Path | None, modules: Mapping[str, Any]) -> None:
-    from videogen.checkpoints import load_weights
+def _load(config: Mapping[str, Any], path: Path | None, modules: Mapping[str, Any]) -> None:
+    from videogen.checkpoints import is_published, load_weights, read_published
 
-    if folder is None:
+    if path is None:
         return
     configs = part_configs(config, modules)
+    for name, place in _places(path, list(modules), training="train" in config).items():
+        if not is_published(place):
+            load_weights(place, configs[name], modules[name])
+        elif "train" in config:
+            # its folder is copied into the model that training exports, which holds parts in our format
+            raise ConfigError(f"weights={place} is a published checkpoint: train from a folder written by save_part")
+        else:
+            said = {key: value for key, value in configs[name].items() if key != "kind"}
+            read_published(place).fill(modules[name], said["name"], said)
+
+
+def _places(path: Path, names: list[str], *, training: bool) -> dict[str, Path]:
+    """Where the weights of each part are: in a folder of its name, or, of one part alone, in a published checkpoint."""
+    from videogen.checkpoints import is_published
+
+    if len(names) == 1 and not (path / names[0]).is_dir() and is_published(path):
+        return {names[0]: path}
     # a training run's checkpoint holds just what it trained; to go on from there is the one use of half a model
-    present = [name for name in modules if "train" not in config or (folder / name).is_dir()]
+    present = [name for name in names if not training or (path / name).is_dir()]
     if not present:
-        raise ConfigError(f"weights={folder} has no folder called {', '.join(modules)}: give a checkpoint's folder")
-    for name in present:
-        load_weights(folder / name, configs[name], modules[name])
+        raise ConfigError(f"weights={path} has no folder called {', '.join(names)}: give a checkpoint's folder")
+    return {name: path / name for name in present}
 
 
 def weights_folder(weights: str) -> Path:

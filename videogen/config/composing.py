@@ -153,7 +153,7 @@ def _check(tree: Mapping[str, Any], schema: Mapping[str, Knob]) -> None:
             value = value[step]
         if not fits(value, knob.type):
             raise ConfigError(f"{key}={value!r} is not of type {type_name(knob.type)}")
-        if key in COUNTS and value < 1:
+        if key in COUNTS and value is not None and value < 1:
             raise ConfigError(f"{key}={value} is out of range: at least 1")
     if not 0 <= tree.get("seed", 0) < SEEDS:
         raise ConfigError(f"seed={tree['seed']} is out of range: from 0 to {SEEDS - 1}")

@@ -12,7 +12,7 @@ import yaml  # type: ignore[import-untyped]
 
 from videogen.checkpoints import copy_part, write_folder
 from videogen.config.building import weights_folder
-from videogen.config.schema import groups, settings_of
+from videogen.config.schema import COMMON, groups, settings_of
 
 
 def export_model(config: Mapping[str, Any], checkpoint: Path, folder: Path) -> None:
@@ -60,4 +60,4 @@ def _node(config: Mapping[str, Any], group: str) -> dict[str, Any]:
     node: Any = config
     for key in group.split("/"):
         node = node[key]
-    return dict(node)
+    return {key: value for key, value in node.items() if key not in COMMON.get(group, {})}

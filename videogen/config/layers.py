@@ -91,5 +91,8 @@ def layer_values(
         if kind == "model" and command == "train" and layer.path.is_relative_to(files.PRESETS):
             # a preset's weights are for those who use the model: training starts afresh unless told otherwise
             found.pop("weights", None)
+        if kind == "model":
+            # where a command declares a setting of the models anew, it means another thing
+            found = {key: value for key, value in found.items() if key not in own or schema[key] == own[key]}
         values |= found
     return values

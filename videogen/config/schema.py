@@ -45,10 +45,18 @@ class Generate(Settings):
 
 @dataclasses.dataclass
 class Reconstruct(Settings):
-    """`videogen reconstruct`: a clip through the VAE, `chunk` frames at a time."""
+    """`videogen reconstruct`: a clip through the VAE, `chunk` frames at a time.
 
+    Length and size are those of the file unless told otherwise; what the model samples at says nothing of a clip.
+    """
+
+    num_frames: int | None = None  # type: ignore[assignment]
+    height: int | None = None  # type: ignore[assignment]
+    width: int | None = None  # type: ignore[assignment]
     input: str | None = None
     output: str | None = None
+    start: float = 0.0
+    seconds: float | None = None
     chunk: int = 16
 
 
@@ -89,6 +97,9 @@ CHOICES = {
     "attention": "sdpa",
     "data": "shapes",
 }
+
+# what may be said of any part of a kind, beside its own knobs; none of it changes what the part is
+COMMON = {"vae": {"memory_budget": Knob("memory_budget", str, "")}}
 
 
 def kind_of(group: str) -> str:
@@ -137,7 +148,7 @@ def knobs_of_parts(choices: Mapping[str, str]) -> dict[str, Knob]:
     """
     found: dict[str, Knob] = {}
     for group, name in choices.items():
-        for knob in registry(kind_of(group)).knobs(name):
+        for knob in (*registry(kind_of(group)).knobs(name), *COMMON.get(group, {}).values()):
             found[f"{dotted(group)}.{knob.name}"] = knob
     return found
 

@@ -21,8 +21,9 @@ class VAESpec:
         temporal_stride: frames per latent frame.
         spatial_stride: pixels per latent position, along height and along width.
         first_frame_alone: the first frame has a latent frame of its own, so clips have 1 + k * temporal_stride frames.
-        shift: per channel, subtracted from raw latents before the denoiser sees them; zeros when empty.
-        scale: per channel, multiplied after the shift; ones when empty.
+        shift: per channel, or one value for all, subtracted from raw latents before the denoiser sees them; zeros when
+            empty.
+        scale: per channel, or one value for all, multiplied after the shift; ones when empty.
 
     Raises:
         ValueError: shift or scale has another number of values than there are latent channels.
@@ -36,12 +37,15 @@ class VAESpec:
     scale: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        count = self.latent_channels
         for name, values, neutral in (("shift", self.shift, 0.0), ("scale", self.scale, 1.0)):
+            given = tuple(values) or (neutral,)
+            if len(given) not in (1, count):
+                raise ValueError(
+                    f"{len(given)} values of {name} for {count} latent channels: give {count}, or none; one is for all"
+                )
             # a frozen dataclass is filled in this way
-            object.__setattr__(self, name, tuple(values) or (neutral,) * self.latent_channels)
-            if values and len(values) != self.latent_channels:
-                count = self.latent_channels
-                raise ValueError(f"{len(values)} values of {name} for {count} latent channels: give {count}, or none")
+            object.__setattr__(self, name, given * count if len(given) == 1 else given)
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(C, T, H, W) of the latents of a clip.

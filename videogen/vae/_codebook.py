@@ -78,8 +78,11 @@ class Codebook(nn.Module):
         dtype = torch.promote_types(rows.dtype, torch.float32)
         codes = self.embeddings.to(dtype)
         norms = codes.square().sum(1)
-        # |row - code|^2 without |row|^2, which is the same for all codes
-        pieces = [torch.addmm(norms, piece.to(dtype), codes.T, alpha=-2).argmin(1) for piece in torch.split(rows, ROWS)]
+        # |row - code|^2 without |row|^2, which is the same for all codes; autocast would multiply in the coarser type
+        with torch.autocast(rows.device.type, enabled=False):
+            pieces = [
+                torch.addmm(norms, piece.to(dtype), codes.T, alpha=-2).argmin(1) for piece in torch.split(rows, ROWS)
+            ]
         return torch.cat(pieces)
 
     def _draw(self, rows: Tensor) -> Tensor:

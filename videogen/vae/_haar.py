@@ -24,6 +24,7 @@ class Haar3D(nn.Module):
         gain: of each coefficient; 1 / (2 sqrt 2) makes the transform orthogonal.
     """
 
+    bands = 8
     matrix: Tensor
 
     def __init__(self, gain: float = 8**-0.5) -> None:
@@ -46,8 +47,12 @@ class Haar3D(nn.Module):
 
 
 class Haar2D(nn.Module):
-    """2D Haar transform of each frame: (B, C, T, H, W) -> (B, 4C, T, H/2, W/2); low, height, width, both."""
+    """2D Haar transform of each frame: (B, C, T, H, W) -> (B, 4C, T, H/2, W/2); low, height, width, both.
 
+    It is called as `Haar3D` is; a frame alone has no use for the cache, nor for where a clip starts.
+    """
+
+    bands = 4
     matrix: Tensor
 
     def __init__(self) -> None:
@@ -55,12 +60,12 @@ class Haar2D(nn.Module):
         # published weights count the band of height differences before that of width
         self.register_buffer("matrix", _hadamard(2)[[0, 2, 1, 3]] * 0.5, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
         corners = rearrange(x, "b c t (h q) (w r) -> (q r) b c t h w", q=2, r=2)
         bands: Tensor = torch.tensordot(self.matrix, corners.to(self.matrix.dtype), 1)
         return rearrange(bands, "band b c t h w -> b (band c) t h w")
 
-    def inverse(self, bands: Tensor) -> Tensor:
+    def inverse(self, bands: Tensor, first: bool = True) -> Tensor:
         """(B, 4C, T, H/2, W/2) -> (B, C, T, H, W)."""
         split = rearrange(bands, "b (band c) t h w -> band b c t h w", band=4)
         corners: Tensor = torch.tensordot(self.matrix.t(), split.to(self.matrix.dtype), 1)

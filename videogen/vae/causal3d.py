@@ -1,42 +1,24 @@
 """OD-VAE: a causal 3D convolutional video autoencoder, the one of Open-Sora-Plan v1.2, and its forerunner of v1.0.
 
 After "OD-VAE: An Omni-dimensional Video Compressor for Improving Latent Video Diffusion Model" (arXiv 2409.01199).
+Between them lies v1.1: time is halved after height and width as in v1.0, but learned; fine levels are 2D as in v1.2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from videogen.vae import VAES, VAESpec
-from videogen.vae._layers import (
-    CausalConv3d,
-    FrameAttention,
-    FrameConv,
-    Interpolation,
-    Norm,
-    SpaceTimeUpsample,
-    SpaceUpsample,
-    Stack,
-)
-from videogen.vae._levels import (
-    GROUPS,
-    NormKind,
-    SpaceDownsample,
-    SpaceTimeDownsample,
-    make_norm,
-    middle,
-    res_blocks,
-)
-from videogen.vae._streaming import CausalVAE, StreamCache, with_past
+from videogen.vae._causal3d import Attention, TimeResampling, make_middle, space_time_downsample, space_time_upsample
+from videogen.vae._layers import CausalConv3d, FrameConv, Interpolation, Norm, SpaceUpsample, Stack
+from videogen.vae._levels import GROUPS, NormKind, SpaceDownsample, make_norm, res_blocks
+from videogen.vae._streaming import CausalVAE, StreamCache
 
-TimeResampling = Literal["conv", "pool"]
-Attention = Literal["frame", "scrambled"]
 #: the last so many changes of resolution are in time too
 TIME_STEPS = 2
 
@@ -56,9 +38,10 @@ class Causal3DVAE(CausalVAE):
         norm_groups: groups of norm="group".
         time_interpolation: how the decoder doubles frames; "nearest" needs no look-ahead in a stream.
         time_resampling: "conv" halves and doubles time with height and width, by one convolution; "pool", as in v1.0,
-            after them and without weights, by averages of three frames and by interpolation.
+            after them and without weights, by averages of three frames and by interpolation; "mixed", as in v1.1, by
+            these and by convolutions along time, in a learned proportion.
         fine_in_time: the fine levels of the encoder are causal in 3D too, as in v1.0.
-        attention: among the positions of each frame; "scrambled" reproduces v1.0, whose weights were trained with a
+        attention: among the positions of each frame; "scrambled" reproduces v1.0 and v1.1, trained with a
             reshape that takes channels for frames, so positions of a clip attend by mixtures of its frames.
         latent_shift: per channel; zeros when empty.
         latent_scale: per channel; ones when empty.
@@ -110,12 +93,11 @@ class Causal3DVAE(CausalVAE):
             )
         widths = [base_channels * multiplier for multiplier in channel_multipliers]
         make = make_norm(norm, norm_groups)
-        pool = time_resampling == "pool"
         self.encoder = Encoder(
-            latent_channels, widths, num_res_blocks, make, fine_in_time=fine_in_time, pool=pool, attention=attention
+            latent_channels, widths, num_res_blocks, make, time_resampling, attention, fine_in_time=fine_in_time
         )
         self.decoder = Decoder(
-            latent_channels, widths, num_res_blocks + 1, make, time_interpolation, pool=pool, attention=attention
+            latent_channels, widths, num_res_blocks + 1, make, time_resampling, attention, time_interpolation
         )
 
     @property
@@ -143,10 +125,10 @@ class Encoder(nn.Module):
         widths: Sequence[int],
         blocks: int,
         norm: Norm,
+        time_resampling: TimeResampling,
+        attention: Attention,
         *,
         fine_in_time: bool,
-        pool: bool,
-        attention: Attention,
     ) -> None:
         super().__init__()
         self.fine_in_time, alone = fine_in_time, not fine_in_time
@@ -158,10 +140,9 @@ class Encoder(nn.Module):
             fine += [SpaceDownsample(source), *res_blocks(source, width, blocks, norm, frames_alone=alone)]
         coarse: list[nn.Module] = []
         for source, width in pairwise(widths[-TIME_STEPS - 1 :]):
-            coarse += [SpaceDownsample(source), TimePool()] if pool else [SpaceTimeDownsample(source)]
-            coarse += res_blocks(source, width, blocks, norm)
+            coarse += [*space_time_downsample(time_resampling, source), *res_blocks(source, width, blocks, norm)]
         self.fine, self.coarse = Stack(*fine), Stack(*coarse)
-        self.middle = _middle(widths[-1], norm, attention)
+        self.middle = make_middle(widths[-1], norm, attention)
         self.norm, self.out = norm(widths[-1]), CausalConv3d(widths[-1], 2 * latent)
         self.quant = nn.Conv3d(2 * latent, 2 * latent, 1)
 
@@ -186,22 +167,20 @@ class Decoder(nn.Module):
         widths: Sequence[int],
         blocks: int,
         norm: Norm,
-        interpolation: Interpolation,
-        *,
-        pool: bool,
+        time_resampling: TimeResampling,
         attention: Attention,
+        interpolation: Interpolation,
     ) -> None:
         super().__init__()
         self.quant = nn.Conv3d(latent, latent, 1)
         self.conv_in = CausalConv3d(latent, widths[-1])
-        self.middle = _middle(widths[-1], norm, attention)
+        self.middle = make_middle(widths[-1], norm, attention)
         levels = res_blocks(widths[-1], widths[-1], blocks, norm)
         for step, (source, width) in enumerate(pairwise(reversed(widths)), start=1):
-            if step > TIME_STEPS or pool:
+            if step > TIME_STEPS:
                 levels.append(SpaceUpsample(source))
-            if step <= TIME_STEPS:
-                doubling = SpaceTimeUpsample(source, interpolation, feeds_another=step < TIME_STEPS, time_alone=pool)
-                levels.append(doubling)
+            else:
+                levels += space_time_upsample(time_resampling, source, interpolation, feeds_another=step < TIME_STEPS)
             levels += res_blocks(source, width, blocks, norm)
         self.levels = Stack(*levels)
         self.norm, self.out = norm(widths[0]), CausalConv3d(widths[0], 3)
@@ -211,29 +190,3 @@ class Decoder(nn.Module):
         h = self.levels(h, cache)
         video: Tensor = self.out(F.silu(self.norm(h)), cache)
         return video
-
-
-class TimePool(nn.Module):
-    """Half the frames (but the first) by averages of three: 1 + 2k frames -> 1 + k."""
-
-    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
-        return F.avg_pool3d(with_past(self, x, 2, 1, cache), (3, 1, 1), (2, 1, 1))
-
-
-class ScrambledAttention(FrameAttention):
-    """Attention of v1.0: (C, T) is read as (T, C), so a would-be frame is a part of the channels at all times."""
-
-    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
-        batch, channels, frames = x.shape[:3]
-        parts = self.qkv(self.norm(x)).chunk(3, dim=1)
-        q, k, v = (part.reshape(batch * frames, 1, channels, -1).transpose(-1, -2) for part in parts)
-        h = F.scaled_dot_product_attention(q, k, v)
-        out: Tensor = self.out(h.transpose(-1, -2).reshape(x.shape))
-        return x + out
-
-
-def _middle(channels: int, norm: Norm, attention: Attention) -> Stack:
-    if attention == "frame":
-        return middle(channels, norm)
-    first, last = res_blocks(channels, channels, 2, norm)
-    return Stack(first, ScrambledAttention(channels, norm), last)

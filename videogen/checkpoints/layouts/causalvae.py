@@ -1,4 +1,4 @@
-"""The causal VAE of Open-Sora-Plan v1.0 (CausalVAEModel), with its layers in 3D throughout."""
+"""The causal VAE of Open-Sora-Plan v1.0 and v1.1 (CausalVAEModel), which halve time after height and width."""
 
 from __future__ import annotations
 
@@ -9,27 +9,44 @@ from videogen.checkpoints.layout import Config, Layout
 from videogen.checkpoints.layouts import odvae
 from videogen.vae.causal3d import TIME_STEPS
 
-BLOCKS = "encoder_resnet_blocks"
-#: the layers of v1.0, level by level from the finest
-V1_0 = {
-    BLOCKS: ["ResnetBlock3D"] * 4,
-    "encoder_spatial_downsample": ["SpatialDownsample2x"] * 3 + [""],
-    "encoder_temporal_downsample": ["", "TimeDownsample2x", "TimeDownsample2x", ""],
-    "decoder_spatial_upsample": [""] + ["SpatialUpsample2x"] * 3,
-    "decoder_temporal_upsample": ["", "", "TimeUpsample2x", "TimeUpsample2x"],
+BLOCKS, IN_TIME = "encoder_resnet_blocks", "encoder_temporal_downsample"
+#: the layers of each release, level by level from the finest
+RELEASES = {
+    "v1.0": {
+        BLOCKS: ["ResnetBlock3D"] * 4,
+        "encoder_spatial_downsample": ["SpatialDownsample2x"] * 3 + [""],
+        IN_TIME: ["", "TimeDownsample2x", "TimeDownsample2x", ""],
+        "decoder_spatial_upsample": [""] + ["SpatialUpsample2x"] * 3,
+        "decoder_temporal_upsample": ["", "", "TimeUpsample2x", "TimeUpsample2x"],
+    },
+    "v1.1": {
+        BLOCKS: ["ResnetBlock2D", "ResnetBlock2D", "ResnetBlock3D", "ResnetBlock3D"],
+        "encoder_spatial_downsample": ["Downsample", "Downsample", "SpatialDownsample2x", ""],
+        IN_TIME: ["", "TimeDownsampleRes2x", "TimeDownsampleRes2x", ""],
+        "decoder_spatial_upsample": [""] + ["SpatialUpsample2x"] * 3,
+        "decoder_temporal_upsample": ["", "", "TimeUpsampleRes2x", "TimeUpsampleRes2x"],
+    },
 }
 #: "Fix" came later, for newly trained weights: the config decides
 ATTENTION = {"AttnBlock3D": "scrambled", "AttnBlock3DFix": "frame"}
 
 
 def _recognise(config: Config, keys: Collection[str]) -> bool:
-    return config.get("_class_name") == "CausalVAEModel" and config.get(BLOCKS) == V1_0[BLOCKS]
+    return config.get("_class_name") == "CausalVAEModel" and _release(config) is not None
+
+
+def _release(config: Config) -> str | None:
+    if config.get(BLOCKS) == RELEASES["v1.0"][BLOCKS]:
+        return "v1.0"
+    # v1.2 has the same blocks as v1.1, but no layers of time alone
+    return "v1.1" if all(config.get(key) == RELEASES["v1.1"][key] for key in (BLOCKS, IN_TIME)) else None
 
 
 def _knobs(config: Config, keys: Collection[str]) -> dict[str, Any]:
-    for key, value in V1_0.items():
+    release = _release(config) or "v1.0"
+    for key, value in RELEASES[release].items():
         if config[key] != value:
-            raise ValueError(f"{key}={config[key]} is not that of v1.0, {value}: other layers are not known here")
+            raise ValueError(f"{key}={config[key]} is not that of {release}, {value}: other layers are not known here")
     attention = config["encoder_attention"]
     if attention not in ATTENTION or config["decoder_attention"] != attention:
         raise ValueError(
@@ -41,8 +58,8 @@ def _knobs(config: Config, keys: Collection[str]) -> dict[str, Any]:
         "base_channels": config["hidden_size"],
         "channel_multipliers": tuple(config["hidden_size_mult"]),
         "num_res_blocks": config["num_res_blocks"],
-        "time_resampling": "pool",
-        "fine_in_time": True,
+        "time_resampling": "pool" if release == "v1.0" else "mixed",
+        "fine_in_time": release == "v1.0",
         "attention": ATTENTION[attention],
         "latent_scale": (0.18215,) * config["embed_dim"],
     }
@@ -50,25 +67,34 @@ def _knobs(config: Config, keys: Collection[str]) -> dict[str, Any]:
 
 def _renames(knobs: Config) -> list[tuple[str, str]]:
     levels, blocks = len(knobs["channel_multipliers"]), knobs["num_res_blocks"]
+    mixed = knobs["time_resampling"] == "mixed"
     # "" stands where a layer has no weights
     fine, coarse, up = ["conv_in"], list[str](), list[str]()
     for level in range(levels):
-        (fine if level < levels - TIME_STEPS else coarse).extend(f"down.{level}.block.{i}" for i in range(blocks))
+        coarse_level = level >= levels - TIME_STEPS
+        (coarse if coarse_level else fine).extend(f"down.{level}.block.{i}" for i in range(blocks))
         if level < levels - 1:
-            in_time = level >= levels - 1 - TIME_STEPS
-            (coarse if in_time else fine).extend([f"down.{level}.downsample.conv", *[""] * in_time])
+            # where the blocks are 2D, so is this convolution, and it lies one name higher
+            flat = not coarse_level and not knobs["fine_in_time"]
+            step = [f"down.{level}.downsample" + ("" if flat else ".conv")]
+            if in_time := level >= levels - 1 - TIME_STEPS:
+                step.append(f"down.{level}.time_downsample" if mixed else "")
+            (coarse if in_time else fine).extend(step)
     for level in reversed(range(levels)):
         up += [f"up.{level}.block.{i}" for i in range(blocks + 1)]
         if level:
-            up += [f"up.{level}.upsample.conv", *[""] * (level >= levels - TIME_STEPS)]
+            up.append(f"up.{level}.upsample.conv")
+        if level >= levels - TIME_STEPS:
+            up.append(f"up.{level}.time_upsample" if mixed else "")
     stages = [
         (rf"^{half}\.{ours}\.{index}\.", f"{half}.{name}.")
         for half, ours, names in (("encoder", "fine", fine), ("encoder", "coarse", coarse), ("decoder", "levels", up))
         for index, name in enumerate(names)
         if name
     ]
+    bare = (r"\.time_downsample\.conv\.conv\.", ".time_downsample.conv.")
     # the rest is called as in v1.2
-    return [*stages, *odvae.LAYOUT.renames(knobs)]
+    return [*stages, bare, *odvae.LAYOUT.renames(knobs)]
 
 
 LAYOUT = Layout(

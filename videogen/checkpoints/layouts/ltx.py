@@ -75,25 +75,35 @@ def _encoder(config: Config) -> dict[str, Any]:
     }
 
 
-def _renames(knobs: Config) -> list[tuple[str, str]]:
-    names: dict[str, str] = {}
+def places(knobs: Config) -> list[tuple[str, str]]:
+    """Our levels and changes of resolution, in the order of the forward pass, and their published names."""
+    names: list[tuple[str, str]] = []
     widths, kinds = knobs["encoder_widths"], knobs["downsamplers"]
     for level, kind in enumerate(kinds):
         widens = kind in ("none", "conv") and widths[level] != widths[level + 1]
         stages = [*(["downsamplers.0"] if kind != "none" else []), *(["conv_out"] if widens else [])]
+        names.append((f"encoder.levels.{level}", f"encoder.down_blocks.{level}"))
         # a level begins here where the one before it is left there
-        names |= _numbered(f"encoder.levels.{level + 1}.change", f"encoder.down_blocks.{level}", stages)
-        names[f"encoder.levels.{level}"] = f"encoder.down_blocks.{level}"
-    names[f"encoder.levels.{len(kinds)}"] = "encoder.mid_block"
+        names += _numbered(f"encoder.levels.{level + 1}.change", f"encoder.down_blocks.{level}", stages)
+    names += [(f"encoder.levels.{len(kinds)}", "encoder.mid_block"), ("decoder.levels.0", "decoder.mid_block")]
     widths, doubles = knobs["decoder_widths"][::-1], knobs["upsamplers"][::-1]
     for level, doubled in enumerate(doubles):
         widens = widths[level] != widths[level + 1] and not (doubled and knobs["upsample_narrows"])
         stages = [*(["conv_in"] if widens else []), *(["upsamplers.0"] if doubled else [])]
-        names |= _numbered(f"decoder.levels.{level + 1}.change", f"decoder.up_blocks.{level}", stages)
-        names[f"decoder.levels.{level + 1}"] = f"decoder.up_blocks.{level}"
-    names["decoder.levels.0"] = "decoder.mid_block"
+        names += _numbered(f"decoder.levels.{level + 1}.change", f"decoder.up_blocks.{level}", stages)
+        names.append((f"decoder.levels.{level + 1}", f"decoder.up_blocks.{level}"))
+    return names
+
+
+def place_renames(names: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """A level's changes come before the level that they are in: the longer name first."""
+    longest = sorted(names, key=lambda pair: pair[0].count("."), reverse=True)
+    return [(f"^{re.escape(ours)}\\.", f"{theirs}.") for ours, theirs in longest]
+
+
+def _renames(knobs: Config) -> list[tuple[str, str]]:
     return [
-        *((f"^{re.escape(ours)}\\.", f"{theirs}.") for ours, theirs in names.items()),
+        *place_renames(places(knobs)),
         (r"\.blocks\.", ".resnets."),
         (r"\.norm\.", ".norm3."),
         (r"\.shortcut\.", ".conv_shortcut."),
@@ -105,8 +115,8 @@ def _renames(knobs: Config) -> list[tuple[str, str]]:
     ]
 
 
-def _numbered(ours: str, theirs: str, stages: list[str]) -> dict[str, str]:
-    return {f"{ours}.{index}": f"{theirs}.{stage}" for index, stage in enumerate(stages)}
+def _numbered(ours: str, theirs: str, stages: list[str]) -> list[tuple[str, str]]:
+    return [(f"{ours}.{index}", f"{theirs}.{stage}") for index, stage in enumerate(stages)]
 
 
 LAYOUT = Layout(

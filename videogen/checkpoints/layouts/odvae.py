@@ -19,7 +19,9 @@ V1_2 = {
 
 
 def _recognise(config: Config, keys: Collection[str]) -> bool:
-    return config.get("_class_name") == "CausalVAEModel" and config.get(RESNETS) == V1_2[RESNETS]
+    # v1.1 has the same blocks, and layers of time alone between them
+    in_time = any(config.get("encoder_temporal_downsample", ()))
+    return config.get("_class_name") == "CausalVAEModel" and config.get(RESNETS) == V1_2[RESNETS] and not in_time
 
 
 def _knobs(config: Config, keys: Collection[str]) -> dict[str, Any]:

@@ -1,0 +1,97 @@
+"""The causal VAE of Open-Sora-Plan v1.1: fine levels in 2D, time halved by averages and convolutions, mixed."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch import Tensor
+
+from videogen.checkpoints import load_published, save_published
+from videogen.checkpoints.layouts import odvae
+from videogen.checkpoints.layouts.causalvae import LAYOUT
+from videogen.vae.causal3d import Causal3DVAE
+
+V1_1 = {"time_resampling": "mixed", "num_res_blocks": 1}
+
+
+def with_time_alone(key: str) -> str:
+    """A key of v1.2 in v1.1: its convolutions over space and time are over time alone there."""
+    key = re.sub(r"^(encoder\.down\.\d)\.downsample\.conv\.conv\.", r"\1.time_downsample.conv.", key)
+    return re.sub(r"^(decoder\.up\.[23])\.upsample\.", r"\1.time_upsample.", key)
+
+
+@pytest.fixture(scope="module")
+def published(golden):
+    """The original ran on the weights of the fixture of v1.2, and on some of its own."""
+    numbers = golden("osp_causalvae_v1_1")
+    shared: dict[str, Tensor] = {
+        with_time_alone(key): value for key, value in golden("osp_causalvae_v1_2").weights.items()
+    }
+    assert not shared.keys() & numbers.weights.keys()
+    numbers = numbers._replace(weights=shared | numbers.weights)
+    knobs = LAYOUT.knobs(numbers.config, numbers.weights)
+    vae = Causal3DVAE(**knobs)
+    vae.load_state_dict(LAYOUT.to_ours(numbers.weights, vae, knobs))
+    return vae.eval(), numbers, knobs
+
+
+@pytest.mark.parametrize("case", ["9f", "1f"])
+@torch.no_grad()
+def test_it_equals_the_published_model(published, distance, case: str) -> None:
+    vae, (_, _, inputs, outputs), _ = published
+    posterior = vae.encode(inputs[f"video_{case}"])
+    # float32 rounding of some 40 layers: up to 3e-6 was measured
+    assert distance(posterior.mode(), outputs[f"mean_{case}"]) < 1e-5
+    assert distance(posterior.logvar, outputs[f"logvar_{case}"]) < 1e-5
+    assert distance(vae.decode(outputs[f"mean_{case}"]), outputs[f"recon_{case}"]) < 1e-5
+
+
+def test_saving_gives_the_file_back_and_the_releases_are_told_apart(published, tmp_path) -> None:
+    vae, (config, weights, _, _), _ = published
+    save_published(vae, config, tmp_path / "saved")
+    again = load_published(tmp_path / "saved")
+    assert all(torch.equal(again.state_dict()[key], value) for key, value in vae.state_dict().items())
+    back = LAYOUT.to_published(again.state_dict(), LAYOUT.knobs(config, ()))
+    assert back.keys() == weights.keys()
+    assert all(torch.equal(back[key], value) for key, value in weights.items())
+    assert not odvae.LAYOUT.recognise(config, weights)
+    with pytest.raises(ValueError, match=r"is not that of v1\.1"):
+        LAYOUT.knobs({**config, "encoder_spatial_downsample": ["SpatialDownsample2x"] * 3 + [""]}, weights)
+
+
+@torch.no_grad()
+def test_the_learned_part_of_the_time_layers_counts(published) -> None:
+    """The mix is neither all of the one nor all of the other: without it the result would be v1.0's pooling."""
+    vae, (_, _, inputs, _), knobs = published
+    pooled = Causal3DVAE(**(knobs | {"time_resampling": "pool"})).eval()
+    # the same but for the layers of time, which have no weights there
+    kept = {key: value for key, value in vae.state_dict().items() if key in pooled.state_dict()}
+    assert kept.keys() == pooled.state_dict().keys()
+    pooled.load_state_dict(kept)
+    video = inputs["video_9f"]
+    assert not torch.allclose(pooled.encode(video).mode(), vae.encode(video).mode(), atol=1e-2)
+
+
+def test_its_size_is_the_published_one() -> None:
+    """97.3M + 149.5M parameters, counted on the original class with the published settings."""
+    with torch.device("meta"):
+        vae = Causal3DVAE(time_resampling="mixed", attention="scrambled")
+    sizes = [sum(p.numel() for p in half.parameters()) for half in (vae.encoder, vae.decoder)]
+    assert sizes == [97_349_330, 149_510_169]
+
+
+@pytest.mark.parametrize("frames", [1, 5, 17, 33])
+@pytest.mark.parametrize("interpolation", ["nearest", "trilinear"])
+@torch.no_grad()
+def test_with_channel_norm_a_stream_equals_the_whole_clip(
+    randomised, streamed, distance, interpolation, frames: int
+) -> None:
+    vae = randomised(Causal3DVAE(**V1_1, base_channels=8, norm="channel", time_interpolation=interpolation))
+    video = torch.randn(1, 3, frames, 8, 16, generator=torch.Generator().manual_seed(1))
+    latents = vae.encode(video).mode()
+    decoded = vae.decode(latents)
+    for size in (1, 2, 4):
+        assert distance(streamed(vae.encode_stream, video, size), latents) < 1e-5
+        assert distance(streamed(vae.decode_stream, latents, size), decoded) < 1e-5
