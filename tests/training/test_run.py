@@ -134,7 +134,7 @@ def test_decoder_only_training_keeps_the_encoder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"part": "vea"}, "choose vae, vae_decoder or denoiser"),
+        ({"part": "vea"}, "choose vae, vae_decoder, text or denoiser"),
         ({"num_frames_weights": [1.0]}, "give as many"),
         ({"precision": "float64"}, "choose float32 or bfloat16"),
         ({"export_precision": "int8"}, "choose float32 or float16"),
@@ -147,8 +147,8 @@ def test_bad_settings_are_refused(tmp_path: Path, changes: dict[str, object], me
 
 
 def test_learning_rate_warms_up_and_falls_to_a_tenth() -> None:
-    chosen = TrainSettings(learning_rate=1.0, warmup=10, steps=110)
-    rates = [learning_rate(step, chosen) for step in range(111)]
+    chosen = TrainSettings(warmup=10, steps=110)
+    rates = [learning_rate(step, chosen, 1.0) for step in range(111)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0)
     assert rates[-1] == pytest.approx(0.1)

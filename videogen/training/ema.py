@@ -15,14 +15,19 @@ class EMA:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.average = {name: value.detach().clone().float() for name, value in module.state_dict().items()}
+        self.average = {
+            name: value.detach().float().clone() if value.is_floating_point() else value.clone()
+            for name, value in module.state_dict().items()
+        }
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
-        """Move the average towards the module's weights; `step` counts from 0."""
+        """Move the average towards the module's weights, and copy its whole numbers; `step` counts from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         state = module.state_dict()
         floating = [name for name in self.average if state[name].is_floating_point()]
+        for name in self.average.keys() - floating:
+            self.average[name].copy_(state[name])
         torch._foreach_lerp_(
             [self.average[name] for name in floating], [state[name].float() for name in floating], 1.0 - decay
         )

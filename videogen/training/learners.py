@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +16,8 @@ from videogen.schedulers import Scheduler
 from videogen.training.draw import draw_shape, generator
 from videogen.training.latents import LatentCache
 from videogen.training.settings import TrainSettings
+from videogen.training.vae_losses import VAELoss
+from videogen.vae import Posterior
 
 # clips that statistics are taken over
 STATISTICS = 128
@@ -22,24 +26,30 @@ STATISTICS = 128
 class Learner(Protocol):
     """One training objective."""
 
+    #: what is trained, averaged and exported
     modules: nn.ModuleDict
+    #: what is trained along by an optimiser of its own, such as a discriminator; neither averaged nor exported
+    critics: nn.ModuleDict
 
     def start(self) -> None:
         """What a new run does once, before its first step."""
         ...
 
     def loss(self, step: int, source: Generator) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a step and the numbers to log."""
+        """The loss of a step, whose gradient serves modules and critics alike, and the numbers to log."""
         ...
 
 
 class VAELearner:
-    """Reconstruction of clips: squared error plus KL (arXiv 1312.6114), both per value of the video.
+    """Reconstruction of clips, by the terms of `VAELoss`.
 
     Args:
         vae: the autoencoder.
         dataset: gives the clips.
         settings: of the run; `part` "vae_decoder" keeps the encoder as it is, so that its latents keep their meaning.
+
+    Raises:
+        ValueError: settings that the loss refuses.
     """
 
     def __init__(self, vae: Any, dataset: Dataset, settings: TrainSettings) -> None:
@@ -48,6 +58,8 @@ class VAELearner:
         self.modules = nn.ModuleDict({"vae": vae})
         if self.decoder_only:
             vae.encoder.requires_grad_(False)
+        self.losses = VAELoss(vae, settings)
+        self.critics = self.losses.critics
 
     def start(self) -> None:
         """Let a VAE that can start from statistics of the clips do so."""
@@ -57,27 +69,37 @@ class VAELearner:
             self.vae.fit(self.dataset.clip(index, *shape).video for index, shape in enumerate(shapes))
 
     def loss(self, step: int, source: Generator) -> tuple[Tensor, dict[str, float]]:
-        """Squared error + KL of a batch of clips drawn for this step."""
+        """The loss of a batch of clips, or of images, drawn for this step."""
         shape = draw_shape(self.settings, source)
         first = step * self.settings.batch_size
         clips = [self.dataset.clip(first + i, *shape) for i in range(self.settings.batch_size)]
         video = torch.stack([clip.video for clip in clips])
-        with torch.set_grad_enabled(not self.decoder_only):
+        posterior, latents = self._encode(video, source)
+        decoded = self.vae.decode(latents).float()
+        error, numbers = self.losses.reconstruction(video, decoded, source)
+        order, said = self.losses.latents(posterior, video[0].numel())
+        loss = error if self.decoder_only else error + order
+        adversarial, fight = self.losses.adversarial(video, decoded, error, step)
+        return loss + adversarial, {"loss": loss.item(), **numbers, **said, **fight}
+
+    def _encode(self, video: Tensor, source: Generator) -> tuple[Posterior, Tensor]:
+        """The posterior and latents drawn from it; where only the decoder learns, its mode, and nothing is moved."""
+        if not self.decoder_only:
             posterior = self.vae.encode(video)
-            latents = posterior.mode() if self.decoder_only else posterior.sample(source)
-        error = (self.vae.decode(latents).float() - video).square().mean()
-        kl = posterior.kl().float().mean() / video[0].numel()
-        loss = error if self.decoder_only else error + self.settings.kl_weight * kl
-        return loss, {"loss": loss.item(), "psnr": _decibel(error), "kl": kl.item()}
+            return posterior, posterior.sample(source)
+        with torch.no_grad(), _evaluating(self.vae):
+            posterior = self.vae.encode(video)
+            return posterior, posterior.mode()
 
     @torch.no_grad()
     def latent_statistics(self, clips: int = STATISTICS) -> tuple[list[float], list[float]]:
         """Shift and scale per channel that make the latents of the training clips zero-mean and of unit variance."""
         source = generator(self.settings.seed, -1)
         latents = []
-        for index in range(clips):
-            clip = self.dataset.clip(index, *draw_shape(self.settings, source))
-            latents.append(self.vae.encode(clip.video[None]).mode().flatten(2).squeeze(0))
+        with _evaluating(self.vae):
+            for index in range(clips):
+                clip = self.dataset.clip(index, *draw_shape(self.settings, source))
+                latents.append(self.vae.encode(clip.video[None]).mode().flatten(2).squeeze(0))
         every = torch.cat(latents, dim=1).double()
         shift, scale = every.mean(1), 1 / every.std(1)
         return [round(v, 5) for v in shift.tolist()], [round(v, 5) for v in scale.tolist()]
@@ -109,6 +131,7 @@ class DenoiserLearner:
         self.modules = nn.ModuleDict({"denoiser": denoiser})
         if isinstance(text, nn.Module) and any(p.requires_grad for p in text.parameters()):
             self.modules["text"] = text
+        self.critics = nn.ModuleDict()
         spec = vae.spec
         self.shift = torch.tensor(spec.shift).view(-1, 1, 1, 1)
         self.scale = torch.tensor(spec.scale).view(-1, 1, 1, 1)
@@ -146,6 +169,12 @@ class DenoiserLearner:
         return latents, [clip.text for clip in clips]
 
 
-def _decibel(error: Tensor) -> float:
-    # the peak of [-1, 1] is 2
-    return 10 * torch.log10(4 / error.detach()).item()
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while: in training mode, to encode also moves batch norms and codebooks."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)

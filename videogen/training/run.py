@@ -19,6 +19,8 @@ from videogen.training.draw import check_settings, generator
 from videogen.training.ema import EMA
 from videogen.training.learners import DenoiserLearner, Learner, VAELearner
 from videogen.training.log import RunLog
+from videogen.training.optimizer import Optimizer
+from videogen.training.phrases import PhraseLearner
 from videogen.training.settings import TrainSettings
 
 KEPT = 2
@@ -62,42 +64,39 @@ def _learner(parts: Any, dataset: Dataset, settings: TrainSettings) -> Learner:
         return VAELearner(parts.vae, dataset, settings)
     if settings.part == "denoiser":
         return DenoiserLearner(parts.vae, parts.denoiser, parts.text, parts.objective, dataset, settings)
-    raise ValueError(f"train.part={settings.part!r}: choose vae, vae_decoder or denoiser")
+    if settings.part == "text":
+        return PhraseLearner(parts.text, dataset, settings)
+    raise ValueError(f"train.part={settings.part!r}: choose vae, vae_decoder, text or denoiser")
 
 
 class Run:
-    """The state of a run: weights, their average, the optimiser."""
+    """The state of a run: weights, their average, the optimisers."""
 
     def __init__(self, learner: Learner, settings: TrainSettings, configs: Mapping[str, Mapping[str, Any]]) -> None:
         self.learner, self.settings, self.configs = learner, settings, configs
-        self.modules = learner.modules.train()
-        named = [(name, p) for name, p in self.modules.named_parameters() if p.requires_grad]
-        self.named = dict(named)
-        self.parameters = sum(p.numel() for p in self.named.values())
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for _, p in named if p.ndim > 1], "weight_decay": settings.weight_decay},
-                {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=settings.learning_rate,
-            betas=(0.9, 0.98),
-            fused=True,
-        )
+        self.modules, self.critics = learner.modules.train(), learner.critics.train()
+        common = {"weight_decay": settings.weight_decay, "gradient_clip": settings.gradient_clip}
+        self.optimizer = Optimizer(self.modules, betas=(0.9, 0.98), **common)
+        # a critic's opponent moves: it remembers less (the betas of VQGAN, arXiv 2012.09841)
+        self.critics_optimizer = Optimizer(self.critics, betas=(0.5, 0.9), **common)
+        self.parameters = sum(p.numel() for p in self.optimizer.named.values())
         self.ema = EMA(self.modules, settings.ema)
 
     def step(self, step: int) -> dict[str, float]:
-        """One optimiser step; `step` counts from 0."""
-        rate = learning_rate(step, self.settings)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        """One step of every optimiser; `step` counts from 0."""
+        source = generator(self.settings.seed, step)
+        # parts that draw from PyTorch's own source, as codebooks do, are to resume as well
+        torch.manual_seed(source.initial_seed())
         with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
-            loss, numbers = self.learner.loss(step, generator(self.settings.seed, step))
-        if not math.isfinite(numbers["loss"]):
-            raise ValueError(f"the loss is {numbers['loss']} at step {step + 1}: lower train.learning_rate")
-        self.optimizer.zero_grad(set_to_none=True)
+            loss, numbers = self.learner.loss(step, source)
+        if not math.isfinite(loss.item()):
+            raise ValueError(f"the loss is {loss.item()} at step {step + 1}: lower train.learning_rate")
+        self.optimizer.zero_grad()
+        self.critics_optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.named.values(), self.settings.gradient_clip)
-        self.optimizer.step()
+        rate = learning_rate(step, self.settings, self.settings.learning_rate)
+        self.optimizer.step(rate)
+        self.critics_optimizer.step(learning_rate(step, self.settings, self.settings.discriminator_learning_rate))
         self.ema.update(self.modules, step)
         return {**numbers, "lr": rate}
 
@@ -114,14 +113,21 @@ class Run:
         for part, module in self.modules.items():
             state = {name: average[f"{part}.{name}"] for name in module.state_dict()}
             save_part(folder / part, self._config(part, state), state)
-        tensors: dict[str, Tensor] = {f"weights.{k}": v.contiguous() for k, v in self.modules.state_dict().items()}
-        for name, parameter in self.named.items():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer.{key}.{name}"] = value.contiguous()
+        states = {prefix: holder.state_dict() for prefix, holder in self._holders().items()}
+        tensors = {f"{prefix}.{k}": v.contiguous() for prefix, state in states.items() for k, v in state.items()}
         save_file(tensors, folder / STATE)
         (folder / "run.json").write_text(
             json.dumps({"step": step, **dataclasses.asdict(self.settings)}, indent=2) + "\n"
         )
+
+    def _holders(self) -> dict[str, nn.Module | Optimizer]:
+        """Whose state `training.safetensors` keeps, by the first word of its tensors' names."""
+        return {
+            "weights": self.modules,
+            "optimizer": self.optimizer,
+            "critics": self.critics,
+            "critics_optimizer": self.critics_optimizer,
+        }
 
     def _config(self, part: str, state: dict[str, Tensor]) -> dict[str, Any]:
         config = dict(self.configs[part])
@@ -141,21 +147,24 @@ class Run:
             return 0
         step = int(json.loads((folder / "run.json").read_text())["step"])
         tensors = load_file(folder / STATE)
-        self.modules.load_state_dict(
-            {k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")}
-        )
-        for name, parameter in self.named.items():
-            self.optimizer.state[parameter] = {
-                key: tensors[f"optimizer.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
-            }
+        states: dict[str, dict[str, Tensor]] = {prefix: {} for prefix in self._holders()}
+        for name, value in tensors.items():
+            prefix, _, key = name.partition(".")
+            states[prefix][key] = value
+        self.modules.load_state_dict(states["weights"])
+        self.optimizer.load_state_dict(states["optimizer"])
+        # critics may have joined the run, or left it, since the checkpoint
+        if self.critics and states["critics"]:
+            self.critics.load_state_dict(states["critics"])
+            self.critics_optimizer.load_state_dict(states["critics_optimizer"])
         for part in self.modules:
             stored = load_file(folder / part / "model.safetensors")
             self.ema.load_state_dict({f"{part}.{name}": value for name, value in stored.items()})
         return step
 
 
-def learning_rate(step: int, settings: TrainSettings) -> float:
-    """Linear warm-up, then half a cosine down to a tenth of the peak."""
+def learning_rate(step: int, settings: TrainSettings, peak: float) -> float:
+    """Linear warm-up to the peak, then half a cosine down to a tenth of it."""
     warm = min(1.0, (step + 1) / max(settings.warmup, 1))
     progress = max(0.0, (step - settings.warmup) / max(settings.steps - settings.warmup, 1))
-    return settings.learning_rate * warm * (0.1 + 0.45 * (1 + math.cos(math.pi * min(progress, 1.0))))
+    return peak * warm * (0.1 + 0.45 * (1 + math.cos(math.pi * min(progress, 1.0))))

@@ -10,7 +10,8 @@ class TrainSettings:
     """Settings of one training run.
 
     Args:
-        part: which part learns: "vae", "vae_decoder" (encoder frozen) or "denoiser" (with its text encoder).
+        part: which part learns: "vae", "vae_decoder" (encoder frozen), "text" (the encoder of words, before its
+            denoiser) or "denoiser" (with its text encoder).
         output: folder of the run: checkpoints, log, loss plot. A run found there is resumed.
         steps: optimiser steps in all.
         batch_size: clips a step.
@@ -29,7 +30,22 @@ class TrainSettings:
         precision: "float32" or "bfloat16" (autocast).
         text_dropout: share of samples trained without text, for classifier-free guidance.
         cached_clips: encode this many clips once and draw from them (denoiser only); 0 encodes anew at each step.
-        kl_weight: weight of the KL term (VAE only).
+        reconstruction: "l2" or "l1", squared or absolute error of the pixels (this and all below to `export_precision`:
+            VAE only).
+        kl_weight: weight of the KL term.
+        commitment_weight: weight of the commitment loss of a VAE whose latents are codes. VideoGPT's 0.25 stands beside
+            a squared error divided by 0.24, the variance of its pixels: it is 0.06 here.
+        perceptual: weight of the perceptual loss, the distance of a network's features; 0 for none.
+        perceptual_model: that network, by its name in timm; a convolutional one, as frames come in any size that is not
+            below its coarsest stride.
+        perceptual_weights: its weights, a local safetensors file with timm's names; nothing is downloaded.
+        perceptual_frames: frames of each clip, drawn at random, that the perceptual loss sees.
+        discriminator: weight of the adversarial loss, as a share of the reconstruction's gradient at the decoder's last
+            layer; 0 for no discriminator.
+        discriminator_start: steps before the discriminator and the adversarial loss start; they help once clips are
+            reconstructed well.
+        discriminator_learning_rate: peak of the discriminator's schedule, which has the shape of the VAE's.
+        discriminator_channels: width of the discriminator's first layer.
         export_precision: "float32" or "float16", how the finished model's weights are stored.
         compile: compile each block of the denoiser with torch.compile; takes a minute, then a third faster on CPU.
         threads: CPU threads, 0 for all.
@@ -54,7 +70,17 @@ class TrainSettings:
     precision: str = "float32"
     text_dropout: float = 0.1
     cached_clips: int = 0
+    reconstruction: str = "l2"
     kl_weight: float = 1e-6
+    commitment_weight: float = 0.25
+    perceptual: float = 0.0
+    perceptual_model: str = "vgg11"
+    perceptual_weights: str = ""
+    perceptual_frames: int = 4
+    discriminator: float = 0.0
+    discriminator_start: int = 0
+    discriminator_learning_rate: float = 1e-4
+    discriminator_channels: int = 64
     export_precision: str = "float32"
     compile: bool = False
     threads: int = 0
