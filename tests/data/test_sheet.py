@@ -52,3 +52,6 @@ def test_two_clips_side_by_side() -> None:
     assert torch.equal(both[..., 13:], b)
     with pytest.raises(VideoError, match="crop to one shape"):
         side_by_side(a, b[:, :2])
+    b[1, 2, 3, 4] = torch.nan
+    with pytest.raises(VideoError, match="NaN, the first in frame 42"):
+        side_by_side(a, b, start=40)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from videogen.metrics.fidelity import psnr, ssim
+from videogen.metrics.fidelity import Fidelity, psnr, ssim
 
 
 def pair(*shape: int, noise: float = 0.1, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,6 +85,40 @@ def test_ssim_of_known_pairs() -> None:
     assert float(ssim(a, -a)) < -0.5
     less, more = (float(ssim(*pair(3, 1, 32, 32, noise=noise))) for noise in (0.05, 0.3))
     assert 0.5 < more < less < 1
+
+
+@pytest.mark.parametrize("lengths", [(7,), (1, 4, 2), (1,) * 7])
+def test_chunks_measure_as_the_whole_clip(lengths: tuple[int, ...]) -> None:
+    a, b = pair(3, 7, 13, 16)
+    # frames that differ much in quality: means of decibels or of chunks would be far off
+    b[:, 3:5] = a[:, 3:5] + 1e-3 * torch.ones(3, 2, 13, 16)
+    fidelity = Fidelity()
+    for x, y in zip(a.split(lengths, dim=1), b.split(lengths, dim=1), strict=True):
+        fidelity.add(x, y)
+    assert fidelity.num_frames == 7
+    # nothing but the order of sums in float64 differs
+    assert fidelity.psnr() == pytest.approx(float(psnr(a, b)), rel=1e-13)
+    assert fidelity.ssim() == pytest.approx(float(ssim(a, b)), rel=1e-13)
+
+
+def test_chunks_that_are_equal_or_cannot_be_compared() -> None:
+    a, b = pair(3, 2, 12, 14)
+    fidelity = Fidelity()
+    for figure in (fidelity.psnr, fidelity.ssim):
+        with pytest.raises(ValueError, match="no frames have been compared"):
+            figure()
+    fidelity.add(a, a)
+    assert fidelity.psnr() == math.inf
+    assert fidelity.ssim() == pytest.approx(1.0, abs=1e-12)
+    for wrong in (b[..., :12], b[:, :1], b[:2]):
+        with pytest.raises(ValueError, match="crop to one shape"):
+            fidelity.add(a, wrong)
+    with pytest.raises(ValueError, match=r"\(12, 12\) can't follow frames of \(12, 14\)"):
+        fidelity.add(a[..., :12], b[..., :12])
+    with pytest.raises(ValueError, match="smaller than SSIM's window"):
+        fidelity.add(a[..., :9], b[..., :9])
+    # what was refused doesn't count
+    assert (fidelity.num_frames, fidelity.psnr()) == (2, math.inf)
 
 
 @pytest.mark.parametrize("measure", [psnr, ssim])

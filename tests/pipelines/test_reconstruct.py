@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from videogen.pipelines.reconstruct import reconstruct, reconstruct_stream
+from videogen.pipelines.reconstruct import reconstruct, reconstruct_pairs, reconstruct_stream
 from videogen.vae.causal3d import Causal3DVAE
 from videogen.vae.wavelet import WaveletVAE
 
@@ -71,6 +72,43 @@ def test_frames_come_out_before_all_are_in(vae: WaveletVAE) -> None:
     assert max(lag) <= 8
 
 
+@pytest.mark.parametrize("lengths", [(1, 2, 3, 4, 5), (15,), (4, 4, 4, 3)])
+def test_each_frame_meets_its_own_reconstruction(vae: WaveletVAE, lengths: tuple[int, ...]) -> None:
+    video = clip(15, 9, 16)
+    pairs = list(reconstruct_pairs(vae, video.split(lengths, dim=1)))
+    assert torch.equal(torch.cat([original for original, _ in pairs], dim=1), video)
+    rebuilt = torch.cat([rebuilt for _, rebuilt in pairs], dim=1)
+    torch.testing.assert_close(rebuilt, reconstruct(vae, video), atol=2e-5, rtol=0)
+    assert all(original.shape == rebuilt.shape for original, rebuilt in pairs)
+    assert not list(reconstruct_pairs(vae, []))
+
+
+def live_bytes() -> int:
+    """Memory of all tensors there are; those that share it count once."""
+    tensors = [thing for thing in gc.get_objects() if type(thing) is Tensor]
+    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+
+
+def bytes_at_the_end(vae: WaveletVAE, num_chunks: int) -> int:
+    """The memory that tensors have taken when the last chunk of four frames has been used."""
+    before, taken = live_bytes(), 0
+
+    def chunks() -> Iterator[Tensor]:
+        nonlocal taken
+        for _ in range(num_chunks):
+            yield torch.rand(3, 4, 16, 24) * 2 - 1
+        taken = live_bytes() - before
+
+    assert sum(original.shape[1] for original, _ in reconstruct_pairs(vae, chunks())) == 4 * num_chunks
+    return taken
+
+
+def test_memory_does_not_grow_with_length(vae: WaveletVAE) -> None:
+    short, long = bytes_at_the_end(vae, 4), bytes_at_the_end(vae, 16)
+    assert short > 3 * 4 * 16 * 24 * 4, "the count misses even one chunk"
+    assert long <= 1.15 * short
+
+
 def test_the_result_stays_in_range_and_keeps_no_graph(vae: WaveletVAE) -> None:
     loud = WaveletVAE(base_channels=8, latent_channels=4, encoder_flow=8, num_res_blocks=1)
     with torch.no_grad():
@@ -111,3 +149,8 @@ def test_a_vae_that_cannot_be_cut_gets_the_whole_clip() -> None:
     expected = whole.decode(whole.encode(padded_by_hand(video, 13, 24, 24)[None]).mode())[0, :, :11, :17, :22]
     rebuilt = reconstruct(whole, video, chunk=4)
     torch.testing.assert_close(rebuilt, expected.clamp(-1, 1), rtol=0, atol=1e-5)
+    # a stream is gathered for it, and both come out at once
+    ((original, streamed),) = reconstruct_pairs(whole, video.split(4, dim=1))
+    assert torch.equal(original, video)
+    assert torch.equal(streamed, rebuilt)
+    assert not list(reconstruct_pairs(whole, []))

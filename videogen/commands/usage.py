@@ -24,6 +24,7 @@ The model:
   model=shapes              a preset, or the folder of a checkpoint
   experiment=file.yaml      parts and settings from a file
   weights=shapes            a checkpoint's folder, or weights that ship; null for random ones
+  vae.memory_budget=4GiB    encode and decode in chunks and tiles that fit; says which
   vae= denoiser= dit.block= text= objective= scheduler= attention=
                             another part in that place, see `videogen list`; its knobs as vae.<knob>=value"""
 
@@ -48,14 +49,19 @@ The sentence is taken as it stands, whatever its punctuation; prompt=<sentence> 
     "reconstruct": f"""\
 videogen reconstruct input=clip.mp4 [key=value ...]
 
-  input=clip.mp4      any video file
-  output=pair.mp4     original and reconstruction side by side; without it, a name made from the input's
-  chunk=              frames at a time, to bound memory; the whole clip without it
+  input=clip.mp4      any video file, or an image (PNG, JPEG), which is a clip of one frame
+  output=pair.mp4     original and reconstruction side by side, and a contact sheet pair.png; without it, a name made
+                      from the input's. Of an image, the sheet is the pair itself, without loss
+  width= height=      scale to cover this size and crop from the centre; without them, the size of the file
+  start=0             seconds to leave out first
+  seconds= or num_frames=
+                      how much to take; without them, all
+  chunk=16            frames at a time: a long film takes no more memory than a short one
 {_MODEL}""",
     "train": f"""\
 videogen train train=<preset> [key=value ...]
 
-  train=shapes_dit    a preset: shapes_vae, shapes_dit, ...
+  train=shapes_dit    a preset: shapes_vae, shapes_text, shapes_dit, ...
   train.output=       folder of the run; a run found there is resumed
   train.steps= train.batch_size= train.learning_rate= train.part= ...
   data=shapes         the dataset, its knobs as data.<knob>=value

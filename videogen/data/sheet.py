@@ -47,15 +47,20 @@ def contact_sheet(
 
 
 def side_by_side(
-    a: Float[Tensor, "3 t h w"], b: Float[Tensor, "3 t h w"], *, separator: int = 4
+    a: Float[Tensor, "3 t h w"], b: Float[Tensor, "3 t h w"], *, separator: int = 4, start: int = 0
 ) -> Float[Tensor, "3 t h wide"]:
     """Two clips of one shape -> one clip, `a` left of `b`, with a white line of `separator` pixels between them.
 
+    Args:
+        a, b: in [-1, 1].
+        separator: pixels.
+        start: how many frames came before, where the clips are pieces of longer ones; for the messages.
+
     Raises:
-        VideoError: no videos, or of two shapes.
+        VideoError: no videos, NaN or infinite values, or two shapes.
     """
-    check_video(a)
-    check_video(b)
+    check_video(a, start)
+    check_video(b, start)
     if a.shape != b.shape:
         raise VideoError(f"clips of {tuple(a.shape)} and {tuple(b.shape)} don't fit side by side: crop to one shape")
     line = a.new_ones(*a.shape[:3], separator)

@@ -1,4 +1,4 @@
-"""How near a video is to its original: PSNR and SSIM."""
+"""How near a video is to its original: PSNR and SSIM, of whole clips or of clips that come in chunks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-_WINDOW, _SIGMA = 11, 1.5  # of the Gaussian window, in pixels
+#: side in pixels of SSIM's window, and so of the smallest frame that it can measure
+WINDOW = 11
+_SIGMA = 1.5  # of the Gaussian in the window, in pixels
 _C1, _C2 = 0.01**2, 0.03**2  # for values in [0, 1]
 
 
@@ -23,10 +25,8 @@ def psnr(
     Raises:
         ValueError: other shapes, or two of them.
     """
-    _check(a, b)
-    # float64: the error of a good reconstruction is a small mean of many small numbers
-    error = (a.double() - b.double()).square().mean(dim=(-4, -2, -1))
-    return 10 * torch.log10(4 / (error if per_frame else error.mean(dim=-1)))
+    error = _squared_error(a, b)
+    return _decibel(error if per_frame else error.mean(dim=-1))
 
 
 def ssim(
@@ -43,11 +43,69 @@ def ssim(
         ValueError: other shapes, or two of them, or frames smaller than the window.
     """
     _check(a, b)
-    if min(a.shape[-2:]) < _WINDOW:
-        raise ValueError(f"frames of {a.shape[-1]}x{a.shape[-2]} are smaller than SSIM's window: use {_WINDOW} or more")
+    if min(a.shape[-2:]) < WINDOW:
+        raise ValueError(f"frames of {a.shape[-1]}x{a.shape[-2]} are smaller than SSIM's window: use {WINDOW} or more")
     frames = [_ssim(x, y) for x, y in zip(a.unbind(-3), b.unbind(-3), strict=True)]
     every = torch.stack(frames, dim=-1)
     return every if per_frame else every.mean(dim=-1)
+
+
+class Fidelity:
+    """PSNR and SSIM of one video in [-1, 1] that comes in chunks of any lengths, the same as those of the whole clip.
+
+    All frames have one size, so the squared error of the clip is the mean of its frames' squared errors, and PSNR the
+    logarithm of that mean (the mean of the frames' decibels would be another figure). SSIM is the mean of its frames'
+    already. So two sums and a count are all that is kept, in float64; what differs from `psnr` and `ssim` is only the
+    order of the sums, in the last digits.
+
+    Attributes:
+        num_frames: that have been added.
+    """
+
+    def __init__(self) -> None:
+        self.num_frames = 0
+        self._error = self._similarity = 0.0
+        self._size: tuple[int, int] | None = None
+
+    def add(self, a: Float[Tensor, "3 t h w"], b: Float[Tensor, "3 t h w"]) -> None:
+        """Count the next frames of both videos in.
+
+        Raises:
+            ValueError: as `ssim`, or frames of another size than before.
+        """
+        similarity, error = ssim(a, b, per_frame=True), _squared_error(a, b)
+        size = (a.shape[-2], a.shape[-1])
+        if self._size not in (None, size):
+            raise ValueError(f"frames of {size} can't follow frames of {self._size}: one video has one size")
+        self._size = size
+        self.num_frames += a.shape[-3]
+        self._error += error.sum().item()
+        self._similarity += similarity.sum().item()
+
+    def psnr(self) -> float:
+        """In dB, infinite when the videos are equal. Raises ValueError before the first frame."""
+        return _decibel(torch.tensor(self._mean(self._error), dtype=torch.float64)).item()
+
+    def ssim(self) -> float:
+        """At most 1. Raises ValueError before the first frame."""
+        return self._mean(self._similarity)
+
+    def _mean(self, total: float) -> float:
+        if not self.num_frames:
+            raise ValueError("no frames have been compared, so there is no figure: add some first")
+        return total / self.num_frames
+
+
+def _squared_error(a: Tensor, b: Tensor) -> Tensor:
+    """Mean squared error of each frame, (*, 3, T, H, W) twice -> (*, T)."""
+    _check(a, b)
+    # float64: the error of a good reconstruction is a small mean of many small numbers
+    return (a.double() - b.double()).square().mean(dim=(-4, -2, -1))
+
+
+def _decibel(error: Tensor) -> Tensor:
+    """Mean squared error of values in [-1, 1], whose peak is 2 -> PSNR."""
+    return 10 * torch.log10(4 / error)
 
 
 def _ssim(a: Tensor, b: Tensor) -> Tensor:
@@ -63,7 +121,7 @@ def _ssim(a: Tensor, b: Tensor) -> Tensor:
 
 def _blur(x: Tensor) -> Tensor:
     """Weighted means under the window, (*, H, W) -> (*, H - 10, W - 10); a direction at a time."""
-    offsets = torch.arange(_WINDOW, dtype=x.dtype, device=x.device) - (_WINDOW - 1) / 2
+    offsets = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - (WINDOW - 1) / 2
     weights = torch.exp(-offsets.square() / (2 * _SIGMA**2))
     weights = weights / weights.sum()
     flat = x.reshape(-1, 1, *x.shape[-2:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from videogen.pipelines.overflow import watched
 from videogen.vae import VideoVAE
 
 
@@ -32,26 +34,21 @@ def reconstruct(vae: VideoVAE, video: Float[Tensor, "3 t h w"], *, chunk: int = 
         )
     if chunk < 1:
         raise ValueError(f"chunk is {chunk} frames: use 1 or more")
-    num_frames = video.shape[1]
-    if vae.whole_clip_only:
-        # such a VAE takes one chunk alone, so what pads the clip's length has to be in it
-        extra = vae.spec.fitting_length(num_frames) - num_frames
-        video = torch.cat([video, video[:, -1:].expand(-1, extra, -1, -1)], dim=1)
-        chunk = video.shape[1]
     result = torch.empty_like(video)
     done = 0
     for piece in reconstruct_stream(vae, torch.split(video, chunk, dim=1)):
         result[:, done : done + piece.shape[1]] = piece
         done += piece.shape[1]
     assert done == video.shape[1], f"{video.shape[1]} frames went in and {done} came out"
-    return result[:, :num_frames]
+    return result
 
 
 @torch.no_grad()
 def reconstruct_stream(vae: VideoVAE, chunks: Iterable[Float[Tensor, "3 _ h w"]]) -> Iterator[Float[Tensor, "3 _ h w"]]:
     """As `reconstruct`, for a video that never is whole in memory: chunks (3, t, H, W) in, as many frames out.
 
-    Frames come out as soon as they are known, in chunks of other lengths, on the VAE's device.
+    Frames come out as soon as they are known, in chunks of other lengths, on the VAE's device. Memory doesn't grow with
+    the video's length, except for a VAE that can't be cut (`whole_clip_only`): all chunks are gathered for it first.
     """
     taken, given = 0, 0
     height = width = 0
@@ -67,12 +64,53 @@ def reconstruct_stream(vae: VideoVAE, chunks: Iterable[Float[Tensor, "3 _ h w"]]
         if frames is not None and (extra := vae.spec.fitting_length(taken) - taken):
             yield frames[:, :, -1:].expand(-1, -1, extra, -1, -1)
 
-    for piece in vae.decode_stream(vae.encode_stream(padded())):
-        # frames beyond those taken can only be decoded once all are, so `taken` is the whole length then
-        piece = piece[0, :, : taken - given, :height, :width].clamp(-1.0, 1.0)
-        given += piece.shape[1]
-        if piece.shape[1]:
-            yield piece
+    frames = _gathered(padded()) if vae.whole_clip_only else padded()
+    with watched(vae, "reconstructing"):
+        for piece in vae.decode_stream(vae.encode_stream(frames)):
+            # frames beyond those taken can only be decoded once all are, so `taken` is the whole length then
+            piece = piece[0, :, : taken - given, :height, :width].clamp(-1.0, 1.0)
+            given += piece.shape[1]
+            if piece.shape[1]:
+                yield piece
+
+
+def reconstruct_pairs(
+    vae: VideoVAE, chunks: Iterable[Float[Tensor, "3 _ h w"]]
+) -> Iterator[tuple[Float[Tensor, "3 t h w"], Float[Tensor, "3 t h w"]]]:
+    """As `reconstruct_stream`, with the original: chunks (3, t, H, W) in, the same frames before and after out.
+
+    Chunks of the original wait until the VAE gives their frames out, and no longer. The reconstruction is on the
+    original's device and in its dtype.
+    """
+    waiting: deque[Tensor] = deque()
+
+    def remembered() -> Iterator[Tensor]:
+        for chunk in chunks:
+            waiting.append(chunk)
+            yield chunk
+
+    for rebuilt in reconstruct_stream(vae, remembered()):
+        original = _take(waiting, rebuilt.shape[1])
+        yield original, rebuilt.to(original)
+    assert not waiting, f"{sum(chunk.shape[1] for chunk in waiting)} frames went in and never came out"
+
+
+def _take(waiting: deque[Tensor], count: int) -> Tensor:
+    """The first `count` frames (3, count, H, W) of those that wait; they wait no more."""
+    taken: list[Tensor] = []
+    while count:
+        chunk = waiting.popleft()
+        taken.append(chunk[:, :count])
+        count -= taken[-1].shape[1]
+        if taken[-1].shape[1] < chunk.shape[1]:
+            waiting.appendleft(chunk[:, taken[-1].shape[1] :])
+    return torch.cat(taken, dim=1)
+
+
+def _gathered(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+    """All chunks (B, 3, t, H, W) as one, if there are any: what pads the clip's length has to be in it too."""
+    if whole := list(chunks):
+        yield torch.cat(whole, dim=2)
 
 
 def _to_vae(vae: VideoVAE, video: Tensor) -> Tensor:

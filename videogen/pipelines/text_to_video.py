@@ -15,6 +15,7 @@ from tqdm import tqdm
 from videogen.denoiser import Denoiser, text_condition
 from videogen.pipelines.bridge import Bridge
 from videogen.pipelines.guidance import guide, stack_features
+from videogen.pipelines.overflow import watched
 from videogen.schedulers import Scheduler
 from videogen.text import TextEncoder, TextFeatures
 from videogen.vae import VideoVAE
@@ -107,7 +108,8 @@ class TextToVideo:
         latents = self._sample(noise, features, settings, callback, progress)
         spec = self.vae.spec
         scale, shift = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in (spec.scale, spec.shift))
-        video = self.vae.decode(latents / scale + shift)
+        with watched(self.vae, "decoding"):
+            video = self.vae.decode(latents / scale + shift)
         return _finite(video, "decoding").clamp(-1, 1)
 
     def check(self, prompts: Sequence[str], seeds: Sequence[int], settings: Sampling) -> None:
