@@ -135,8 +135,9 @@ def test_show_says_what_a_part_can_be_told(capsys: pytest.CaptureFixture[str]) -
     printed = capsys.readouterr().out
     assert printed.startswith("dit/block factorized\n  ")
     assert "from videogen.dit.blocks.factorized." in printed
-    assert "given by its parent: dim, num_heads, attention" in printed
-    assert re.search(r"^    qk_norm +bool +True$", printed, re.MULTILINE)
+    assert "given by its parent: dim, num_heads, kit" in printed
+    assert main(["show", "dit/mlp", "gelu"]) == 0
+    assert re.search(r"^    bias +bool +True$", capsys.readouterr().out, re.MULTILINE)
     assert "no vae is called 'wavlet': did you mean 'wavelet'" in fails(["show", "vae", "wavlet"], capsys)
     assert "show takes a kind and a name" in fails(["show", "vae"], capsys)
 

@@ -87,9 +87,9 @@ def test_the_shipped_model_is_the_default_and_training_starts_without_its_weight
 
 @pytest.mark.parametrize("spelling", ["dit.block=factorized", "dit/block=factorized"])
 def test_a_dot_and_a_slash_choose_the_same(spelling: str) -> None:
-    config = compose("generate", [spelling, "dit.block.qk_norm=false"])
+    config = compose("generate", [spelling, "dit.mlp.ratio=2"])
     assert config["dit"]["block"]["name"] == "factorized"
-    assert config["dit"]["block"]["qk_norm"] is False
+    assert config["dit"]["mlp"]["ratio"] == 2.0
 
 
 def test_an_alias_is_the_part_that_it_names() -> None:
@@ -262,7 +262,7 @@ def write(folder: Path, text: str, name: str = "model.yaml") -> Path:
 MODEL = """
 defaults: [override /vae: wfvae, override /dit/block: factorized, _self_]
 vae: {base_channels: 8}
-dit: {block: {qk_norm: false}}
+dit: {mlp: {bias: false}}
 guidance: 2
 negative_prompt: "blurry, grey"
 """
@@ -271,13 +271,14 @@ negative_prompt: "blurry, grey"
 @pytest.mark.parametrize("command", ["generate", "train"])
 def test_a_checkpoints_folder_is_a_model(tmp_path: Path, command: str) -> None:
     folder = write(tmp_path / "my, model", MODEL).parent
-    config = compose(command, [f"model={folder}", "dit.block.mlp_ratio=2"])
+    config = compose(command, [f"model={folder}", "dit.mlp.ratio=2"])
     assert config["weights"] == str(folder)
     assert (config["vae"]["name"], config["vae"]["base_channels"]) == ("wavelet", 8)
-    assert config["dit"]["block"] == {"name": "factorized", "qk_norm": False, "mlp_ratio": 2.0}
+    assert config["dit"]["block"] == {"name": "factorized"}
+    assert config["dit"]["mlp"] == {"name": "gelu", "ratio": 2.0, "hidden": None, "approximate": "tanh", "bias": False}
     assert (config["guidance"], config["negative_prompt"]) == (2.0, "blurry, grey")
     # its knobs were for the block that it chose
-    assert compose(command, [f"model={folder}", "dit.block=full3d"])["dit"]["block"]["qk_norm"] is True
+    assert compose(command, [f"model={folder}", "dit.mlp=swiglu"])["dit"]["mlp"]["bias"] is True
     assert compose(command, [f"model={folder}", "weights=null"])["weights"] is None
 
 
@@ -367,7 +368,7 @@ def test_a_sweep_is_every_combination() -> None:
         for scheduler in ("ddim", "rectified_flow")
         for steps in (2, 3)
     ]
-    assert expand(["dit.block=glob(f*)"]) == [["dit.block=factorized"], ["dit.block=full3d"]]
+    assert expand(["dit.block=glob(fa*)"]) == [["dit.block=factorized"]]
     assert expand(["model=glob(shap*)", "train.sizes=[[1,2],[3,4]],[[5,6]]"]) == [
         ["model=shapes", "train.sizes=[[1,2],[3,4]]"],
         ["model=shapes", "train.sizes=[[5,6]]"],
@@ -426,7 +427,7 @@ def test_weights_load_into_the_model_that_they_were_saved_from(weights: Path) ->
 
 def test_weights_of_another_model_are_refused_by_what_differs(weights: Path) -> None:
     settings = [*TINY[:-1], f"weights={weights}"]
-    with pytest.raises(ValueError, match=r"block: .*full3d.* saved, .*factorized.* asked for"):
+    with pytest.raises(ValueError, match=r"dit.block.name: 'full3d' saved, 'factorized' asked for"):
         build_parts(compose("generate", [*settings, "dit.block=factorized"]))
     with pytest.raises(ValueError, match="depth: 1 saved, 2 asked for"):
         build_parts(compose("generate", [*settings, "denoiser.depth=2"]))

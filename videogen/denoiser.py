@@ -23,6 +23,7 @@ class Condition:
         pooled: one vector for the whole text (B, D_pooled).
         image: image tokens (B, L_image, D_image).
         fps: frames a second (B,).
+        guidance: scale of the guidance that a distilled model has learnt to follow (B,).
         size: height and width in pixels (B, 2).
         known: latents of frames that are given (B, C, T, H, W).
         known_mask: which frames are given (B, T), bool.
@@ -34,14 +35,27 @@ class Condition:
     pooled: Tensor | None = None
     image: Tensor | None = None
     fps: Tensor | None = None
+    guidance: Tensor | None = None
     size: Tensor | None = None
     known: Tensor | None = None
     known_mask: Tensor | None = None
     valid: Tensor | None = None
+    # a copy with other fields starts with an empty one
+    _memo: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def memo(self) -> dict[Any, Any] | None:
+        """Where layers keep what they make of this condition alone, from step to step; None where they must not.
+
+        Gradients have to flow through everything, and a compiled graph computes its own.
+        """
+        import torch
+
+        return None if torch.is_grad_enabled() or torch.compiler.is_compiling() else self._memo
 
     def given(self) -> dict[str, Tensor]:
         """The fields that are set."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) is not None}
+        fields = (f.name for f in dataclasses.fields(self) if f.init)
+        return {name: getattr(self, name) for name in fields if getattr(self, name) is not None}
 
     def require_subset(self, model: str, supported: frozenset[str]) -> None:
         """Raise ValueError naming each field that is set and that `model` would ignore."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from videogen.denoiser import Condition
-from videogen.dit.blocks import BLOCKS
 from videogen.dit.model import DiT
-from videogen.kernels import ATTENTION
+from videogen.dit.parts import choose
 
 CHANNELS, TEXT_DIM = 3, 10
 
@@ -42,11 +41,14 @@ def randomised() -> Callable[[nn.Module], nn.Module]:
 
 @pytest.fixture(scope="session")
 def make_dit() -> Callable[..., DiT]:
-    def make(block: str = "full3d", *, random: bool = True, **knobs: Any) -> DiT:
-        attention = ATTENTION.build("sdpa")
+    def make(
+        block: Any = "full3d", *, parts: Mapping[str, Any] | None = None, random: bool = True, **knobs: Any
+    ) -> DiT:
         sizes = {"dim": 24, "depth": 2, "num_heads": 2} | knobs
+        # a position of the tokens themselves is the harder case for what must not depend on padding
+        chosen = {"block": block, "position": {"name": "rope", "absolute": True}} | dict(parts or {})
         torch.manual_seed(0)
-        model = DiT(CHANNELS, TEXT_DIM, lambda dim, heads: BLOCKS.build(block, dim, heads, attention), **sizes)
+        model = DiT(CHANNELS, TEXT_DIM, choose(**chosen), **sizes)
         return random_weights(model) if random else model
 
     return make

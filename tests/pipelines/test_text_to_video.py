@@ -18,13 +18,11 @@ SAMPLING = Sampling(num_frames=5, height=16, width=24, steps=3, guidance=2.0)
 
 def pipeline(scheduler: str = "rectified_flow", **knobs: Any) -> TextToVideo:
     torch.manual_seed(0)
-    attention = videogen.build("attention", "sdpa")
     denoiser = videogen.build(
         "denoiser",
         "dit",
         4,
         16,
-        lambda dim, heads: videogen.build("dit/block", "full3d", dim, heads, attention),
         dim=32,
         depth=2,
         num_heads=2,

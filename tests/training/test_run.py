@@ -95,13 +95,11 @@ def test_latent_statistics_normalise_the_latents(tmp_path: Path) -> None:
 
 def test_denoiser_learns_and_saves_both_parts(tmp_path: Path) -> None:
     vae, text = build(VAE, "vae"), build(TEXT, "text")
-    attention = videogen.build("attention", "sdpa")
     denoiser = videogen.build(
         "denoiser",
         "dit",
         4,
         16,
-        lambda dim, heads: videogen.build("dit/block", "full3d", dim, heads, attention),
         dim=32,
         depth=1,
         num_heads=2,

@@ -67,7 +67,9 @@ def load_weights(folder: Path, config: Mapping[str, Any], module: nn.Module) -> 
         ValueError: the folder holds another part, other knobs, other keys or other shapes; each is named.
         FileNotFoundError: a file is missing.
     """
-    saved, config = (_with_defaults(told) for told in (read_config(folder), json.loads(json.dumps(dict(config)))))
+    saved, config = (
+        _flat(_with_defaults(told)) for told in (read_config(folder), json.loads(json.dumps(dict(config))))
+    )
     differing = sorted(key for key in {*saved, *config} if saved.get(key) != config.get(key))
     if differing:
         said = "; ".join(f"{key}: {saved.get(key)!r} saved, {config.get(key)!r} asked for" for key in differing)
@@ -90,8 +92,26 @@ def _with_defaults(saved: dict[str, Any]) -> dict[str, Any]:
     # a config that names no part of ours is left as it is, and found to differ
     if saved.get("kind") not in KINDS or saved.get("name") not in registry(saved["kind"]).names():
         return saved
+    # the parts that this one is made of stand in nodes of their own, by kind: dit -> block -> name and knobs
+    nodes = {
+        key: {part: _without_kind(_with_defaults({"kind": f"{key}/{part}", **node})) for part, node in value.items()}
+        for key, value in saved.items()
+        if isinstance(value, dict)
+    }
     defaults = {knob.name: knob.default for knob in registry(saved["kind"]).knobs(saved["name"])}
-    return {**json.loads(json.dumps(defaults)), **saved}
+    return {**json.loads(json.dumps(defaults)), **saved, **nodes}
+
+
+def _without_kind(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key != "kind"}
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested nodes as dotted keys: dit.block.name."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 def copy_part(source: Path, folder: Path, precision: str) -> None:

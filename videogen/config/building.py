@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import types
 import typing
 from collections.abc import Mapping
@@ -68,8 +69,8 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     vae = build_part("vae", config["vae"])
     text = build_part("text", config["text"])
     attention = build_part("attention", config["attention"])
-    block = functools.partial(_block, config["dit"]["block"], attention)
-    denoiser = build_part("denoiser", config["denoiser"], vae.spec.latent_channels, text.dim, block)
+    wiring = {"latent_channels": vae.spec.latent_channels, "text_dim": text.dim}
+    denoiser = _denoiser(config["denoiser"], config["dit"], attention, wiring)
     parts = Parts(
         vae, denoiser, text, build_part("scheduler", config["objective"]), build_part("scheduler", config["scheduler"])
     )
@@ -77,8 +78,21 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     return parts
 
 
-def _block(node: Mapping[str, Any], attention: Any, dim: int, num_heads: int) -> Any:
-    return build_part("dit/block", node, dim, num_heads, attention)
+def _denoiser(node: Mapping[str, Any], dit: Mapping[str, Any], attention: Any, wiring: Mapping[str, int]) -> Any:
+    """The denoiser, with such wiring as it asks for by name: sizes, the kernel, or all parts of a DiT."""
+    parameters = inspect.signature(registry("denoiser").get(node["name"])).parameters
+    given = {"attention": attention, **wiring}
+    if "parts" in parameters:
+        given["parts"] = _parts(dit, attention)
+    return build_part("denoiser", node, *(given[name] for name in parameters if name in given))
+
+
+def _parts(dit: Mapping[str, Any], attention: Any) -> Any:
+    from videogen.dit.parts import Parts
+
+    return Parts(
+        attention=attention, **{kind: functools.partial(build_part, f"dit/{kind}", node) for kind, node in dit.items()}
+    )
 
 
 def build_vae(config: Mapping[str, Any]) -> Any:
@@ -119,8 +133,9 @@ def part_configs(config: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[st
         said = {key: value for key, value in config[kind].items() if key not in COMMON.get(kind, {})}
         configs[kind] = {"kind": kind, **said}
     if "denoiser" in parts:
+        if "parts" in inspect.signature(registry("denoiser").get(config["denoiser"]["name"])).parameters:
+            configs["denoiser"]["dit"] = {part: dict(node) for part, node in config["dit"].items()}
         configs["denoiser"] |= {
-            "block": dict(config["dit"]["block"]),
             "latent_channels": parts["vae"].spec.latent_channels,
             "text_dim": parts["text"].dim,
         }
@@ -147,8 +162,8 @@ def load_part(path: Path) -> Any:
     if config["kind"] not in ("vae", "text", "denoiser"):
         raise ConfigError(f"{path} says kind={config['kind']!r} in its config.json: vae, text or denoiser")
     if config["kind"] == "denoiser":
-        block = functools.partial(_block, node.pop("block"), build_part("attention", {"name": "sdpa"}))
-        part = build_part("denoiser", node, node.pop("latent_channels"), node.pop("text_dim"), block)
+        wiring = {name: node.pop(name) for name in ("latent_channels", "text_dim")}
+        part = _denoiser(node, node.pop("dit", {}), build_part("attention", {"name": "sdpa"}), wiring)
     else:
         part = build_part(config["kind"], node)
     load_weights(path, config, part)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -11,83 +10,90 @@ from torch import Tensor, nn
 
 from videogen.denoiser import DENOISERS, Condition
 from videogen.dit._checks import check_inputs
-from videogen.dit.blocks import Block, BlockCondition
-from videogen.dit.embeddings import (
-    Size,
-    TimestepEmbedding,
-    absolute_positions,
-    patchify,
-    token_grid,
-    unpatchify,
-)
-from videogen.dit.layers import check_heads, linear, modulate, per_token, zero_linear
-from videogen.dit.rope import rotary_table, split_head_dim
+from videogen.dit.blocks import BLOCKS, Block, BlockCondition, Kit
+from videogen.dit.embeddings import Size, TimestepEmbedding, patchify, token_grid, unpatchify
+from videogen.dit.initial import linear, zero_linear
+from videogen.dit.layers import check_heads
+from videogen.dit.memo import remembered
+from videogen.dit.parts import Parts, choose
+from videogen.dit.schedule import layers
+
+Scalar = Literal["fps", "guidance"]
 
 
 @DENOISERS.register("dit")
 class DiT(nn.Module):
-    """Diffusion transformer on video latents with text by cross-attention, https://arxiv.org/abs/2212.09748.
-
-    Text enters as in PixArt (https://arxiv.org/abs/2310.00426); blocks and attention kernel are given from outside.
+    """Diffusion transformer on video latents, https://arxiv.org/abs/2212.09748, with text (https://arxiv.org/abs/2310.00426).
 
     Args:
         latent_channels: channels of the latents, in and out.
         text_dim: width of the text tokens and of the pooled text.
-        block: builds one layer, `block(dim, num_heads)`.
+        parts: blocks, positions, modulation, norms, MLP, text and attention kernel, see `videogen.dit.parts.choose`.
         dim: width of the tokens.
         depth: number of blocks.
         num_heads: attention heads of a block.
         patch_size: latents a token along time, height and width.
-        position: rotary angles in the attention ("rope"), a fixed sin-cos code added to the tokens as well
-            ("rope+absolute"), or neither.
-        rope_theta: base of the rotary frequencies.
+        layers: which block each layer is, as `videogen.dit.schedule.layers` reads it; None is `depth` of the chosen
+            one. It names registered blocks, or `block`, the chosen one.
+        time_dim: width of the embedded timestep; None is that of the tokens.
+        time_features: sin-cos features of a timestep.
         timestep_scale: what timesteps are multiplied with: 1000 for times in [0, 1], 1 for steps of 0 … 999.
         text_pooled: add the pooled text, where it is given, to the timestep embedding.
+        scalars: numbers of a clip that are embedded like the timestep and added to it.
+        learned_sigma: predict as many channels again, for a learned variance.
+        bias: of the queries, keys and values.
 
     Raises:
-        ValueError: sizes that don't divide, or an unknown position.
+        ValueError: sizes that don't divide, a schedule of another length than `depth`, or parts that don't go together.
     """
 
     def __init__(
         self,
         latent_channels: int,
         text_dim: int,
-        block: Callable[[int, int], Block],
+        parts: Parts | None = None,
         *,
         dim: int = 256,
         depth: int = 6,
         num_heads: int = 4,
         patch_size: tuple[int, int, int] = (1, 2, 2),
-        position: Literal["rope+absolute", "rope", "none"] = "rope+absolute",
-        rope_theta: float = 10000.0,
+        layers: str | None = None,
+        time_dim: int | None = None,
+        time_features: int = 256,
         timestep_scale: float = 1000.0,
         text_pooled: bool = True,
+        scalars: tuple[Scalar, ...] = (),
+        learned_sigma: bool = False,
+        bias: bool = True,
     ) -> None:
         super().__init__()
-        if position not in ("rope+absolute", "rope", "none"):
-            raise ValueError(f"position {position!r} is unknown: choose rope+absolute, rope or none")
+        check_heads(dim, num_heads)
+        parts = parts or choose()
         self.latent_channels, self.text_dim, self.dim = latent_channels, text_dim, dim
         self.patch_size: Size = (patch_size[0], patch_size[1], patch_size[2])
-        self.position, self.rope_theta = position, rope_theta
-        self.head_dim = check_heads(dim, num_heads)
-        if position != "none":
-            split_head_dim(self.head_dim)
-        self.conditions = frozenset({"text", "text_mask", "valid"} | ({"pooled"} if text_pooled else set()))
+        pooled = {"pooled"} if text_pooled else set()
+        self.conditions = frozenset({"text", "text_mask", "valid"} | pooled | set(scalars))
 
         patch = latent_channels * patch_size[0] * patch_size[1] * patch_size[2]
+        time_dim = time_dim or dim
+        modulation = parts.modulation(dim, time_dim, parts.norm)
         self.embed = linear(patch, dim)
-        self.time = TimestepEmbedding(dim, timestep_scale)
-        self.text = _text_mlp(text_dim, dim)
-        self.pooled = _text_mlp(text_dim, dim) if text_pooled else None
+        self.position = parts.position(dim, num_heads)
+        self.time = TimestepEmbedding(time_dim, timestep_scale, time_features)
+        self.scalars = nn.ModuleDict({name: TimestepEmbedding(time_dim, 1.0, time_features) for name in scalars})
+        self.text = parts.caption(text_dim, dim)
+        self.pooled = parts.caption(text_dim, time_dim) if text_pooled else None
+        blocks = _blocks(layers, depth, parts, dim, num_heads, parts.kit(modulation, bias))
         # a Block is a callable; whatever a config can name is an nn.Module too
-        self.blocks = nn.ModuleList([block(dim, num_heads) for _ in range(depth)])  # type: ignore[misc]
-        self.modulation = zero_linear(dim, 2 * dim)
-        self.out = zero_linear(dim, patch)
+        self.blocks = nn.ModuleList(blocks)  # type: ignore[arg-type]
+        branches = max(getattr(module, "branches", 0) for module in self.blocks.modules())
+        self.shared, self.modulation = modulation.shared(branches), modulation.final()
+        self.out = zero_linear(dim, patch * (1 + learned_sigma))
 
     def forward(
         self, latents: Float[Tensor, "b c t h w"], timestep: Shaped[Tensor, "b ..."], condition: Condition
-    ) -> Float[Tensor, "b c t h w"]:
-        """Predict (B, C, T, H, W) -> (B, C, T, H, W); what stands at invalid positions of a padded batch means nothing.
+    ) -> Float[Tensor, "b c_out t h w"]:
+        """Predict (B, C, T, H, W) -> (B, C or 2 C, T, H, W); what stands at invalid positions means nothing.
 
         Args:
             timestep: (B,), or one a frame (B, T).
@@ -107,33 +113,49 @@ class DiT(nn.Module):
 
         # the residual stream keeps the precision of the weights: autocast would round it at every block
         tokens = self.embed(patchify(latents, self.patch_size)).to(self.embed.weight.dtype)
-        if self.position == "rope+absolute":
-            tokens = tokens + absolute_positions(grid, self.dim, tokens.device, valid).to(tokens.dtype)
-        rotary = None
-        if self.position != "none":
-            rotary = rotary_table(grid, self.head_dim, self.rope_theta, tokens.device)
+        tokens = self.position.add(tokens, grid, valid)
+        time = self._time(timestep, condition, tokens.dtype)
+        memo = condition.memo()
         inner = BlockCondition(
             grid=grid,
-            time=self._time(timestep, condition, tokens.dtype),
-            rotary=rotary,
-            text=None if condition.text is None else self.text(condition.text),
+            time=self.shared(time),
+            rotary=self.position.rotary(grid, tokens.device),
             text_mask=condition.text_mask,
             valid=valid,
+            memo=memo,
         )
+        text = None
+        if condition.text is not None:
+            said = condition.text
+            text = remembered(memo, self.text, self.embed.weight, lambda: self.text(said))
         for block in self.blocks:
-            tokens = block(tokens, inner)
-        shift, scale = per_token(self.modulation(nn.functional.silu(inner.time)), grid).chunk(2, dim=-1)
-        return unpatchify(self.out(modulate(tokens, shift, scale)), grid, self.patch_size)
+            tokens, text = block(tokens, text, inner)
+        return unpatchify(self.out(self.modulation(tokens, time, grid)), grid, self.patch_size)
 
     def _time(self, timestep: Tensor, condition: Condition, dtype: torch.dtype) -> Tensor:
-        """What modulates the blocks: timestep and pooled text, (B, 1, D) or (B, T, D)."""
+        """What modulates the blocks: timestep, pooled text and scalars, (B, 1, D) or (B, T, D)."""
         time: Tensor = self.time(timestep if timestep.ndim == 2 else timestep[:, None], dtype)
-        if self.pooled is None or condition.pooled is None:
-            return time
-        pooled: Tensor = self.pooled(condition.pooled)
-        return time + pooled[:, None]
+        if self.pooled is not None and condition.pooled is not None:
+            time = time + self.pooled(condition.pooled)[:, None]
+        for name, embedding in self.scalars.items():
+            if (value := getattr(condition, name)) is not None:
+                time = time + embedding(value[:, None], dtype)
+        return time
 
 
-def _text_mlp(text_dim: int, dim: int) -> nn.Sequential:
-    # encoders differ widely in scale (T5 has channels of several hundred): normalise before anything else
-    return nn.Sequential(nn.LayerNorm(text_dim), linear(text_dim, dim), nn.GELU(approximate="tanh"), linear(dim, dim))
+def _blocks(schedule: str | None, depth: int, parts: Parts, dim: int, num_heads: int, kit: Kit) -> list[Block]:
+    if schedule is None:
+        return [parts.block(dim, num_heads, kit) for _ in range(depth)]
+    wanted = layers(schedule)
+    if len(wanted) != depth:
+        raise ValueError(f"layers={schedule} are {len(wanted)}, not depth={depth}: make them agree")
+    # an unknown name or knob is an error before the first block is allocated
+    for name, knobs in wanted:
+        if name != "block":
+            BLOCKS.check(name, knobs)
+        elif knobs:
+            raise ValueError(f"layers={schedule}: `block` is the chosen block, whose knobs are set there, not here")
+    return [
+        parts.block(dim, num_heads, kit) if name == "block" else BLOCKS.build(name, dim, num_heads, kit, **knobs)
+        for name, knobs in wanted
+    ]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from videogen.registry import Registry
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
+
+    from videogen.dit.rotary import Rotary
+    from videogen.kernels import Attention
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,27 +21,53 @@ class BlockCondition:
 
     Args:
         grid: (T, H, W), the number of tokens along each axis; N = T * H * W, time outermost.
-        time: embedded timestep, one for all tokens (B, 1, D), one a frame (B, T, D) or one a token (B, N, D);
-            `layers.Modulation` takes all three.
-        rotary: cosine and sine of the rotation angles of each token, (N, head_dim / 2) each; None without RoPE.
-        text: text tokens (B, L, D), already at the model's width.
+        time: what the modulation made of the timestep, (B, F, …) with F = 1, T or N; `kit.modulation` takes all three.
+        rotary: the rotation of each token's queries and keys; None without RoPE.
         text_mask: (B, L) bool, True for words.
+        image: image tokens (B, L_image, D), already at the model's width.
         valid: (B, N) bool, False for padding; None when nothing is padded.
+        memo: what a layer computed from the condition alone, by layer, kept from step to step; None where nothing
+            is to be kept, as in training.
     """
 
     grid: tuple[int, int, int]
     time: Tensor
-    rotary: tuple[Tensor, Tensor] | None = None
-    text: Tensor | None = None
+    rotary: Rotary | None = None
     text_mask: Tensor | None = None
+    image: Tensor | None = None
     valid: Tensor | None = None
+    memo: dict[Any, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Kit:
+    """What all blocks of one model are made of, each chosen by name: a block decides how they are put together.
+
+    Args:
+        attention: the kernel.
+        modulation: `modulation(dim, branches)`, a layer from the condition to one `Branch` a residual branch.
+        qk_norm: `qk_norm(num_heads, head_dim)`, a norm of queries or keys (B, N, heads, head_dim).
+        mlp: `mlp(dim)`, (B, N, D) -> (B, N, D).
+        cross: `cross(dim, num_heads, kit)`, how tokens read the text; a block without such a layer ignores it.
+        bias: whether the projections of an attention have one.
+    """
+
+    attention: Attention
+    modulation: Callable[[int, int], nn.Module]
+    qk_norm: Callable[[int, int], nn.Module]
+    mlp: Callable[[int], nn.Module]
+    cross: Callable[[int, int, Kit], nn.Module]
+    bias: bool = True
 
 
 class Block(Protocol):
-    """One transformer layer on video tokens; built as `Block(dim, num_heads, attention, *, knobs)`."""
+    """One transformer layer on video tokens; built as `Block(dim, num_heads, kit, *, knobs)`."""
 
-    def __call__(self, tokens: Tensor, condition: BlockCondition) -> Tensor:
-        """(B, N, D) -> (B, N, D) on the grid of the condition."""
+    def __call__(self, tokens: Tensor, text: Tensor | None, condition: BlockCondition) -> tuple[Tensor, Tensor | None]:
+        """Tokens (B, N, D) and text (B, L, D) -> both, for the next block; one that only reads the text returns it.
+
+        A model without text has none.
+        """
         ...
 
 

@@ -1,0 +1,35 @@
+"""A residual branch under modulation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from einops import repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Branch(NamedTuple):
+    """One residual branch under modulation; shift, scale and gate are each (B, 1, D) or (B, N, D)."""
+
+    norm: nn.Module
+    shift: Tensor
+    scale: Tensor
+    gate: Tensor
+
+    def enter(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """What the branch sees: normalised, scaled, shifted tokens."""
+        return torch.addcmul(self.shift, self.norm(tokens), 1 + self.scale)
+
+    def leave(self, tokens: Float[Tensor, "b n d"], out: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """tokens + gate * out."""
+        return torch.addcmul(tokens, self.gate, out)
+
+
+def per_token(signals: Float[Tensor, "b f d"], grid: tuple[int, int, int]) -> Float[Tensor, "b n_or_1 d"]:
+    """Signals of all tokens (B, 1, D), frames (B, T, D) or tokens (B, N, D) -> (B, 1 or N, D), ready to broadcast."""
+    frames, rows, columns = grid
+    if signals.shape[1] in (1, frames * rows * columns):
+        return signals
+    return repeat(signals, "b t d -> b (t s) d", s=rows * columns)

@@ -1,0 +1,21 @@
+"""What depends on the condition alone is computed once for all steps of a sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def remembered(memo: dict[Any, Any] | None, layer: nn.Module, weight: Tensor, compute: Callable[[], Any]) -> Any:
+    """What `compute` gives, from the memo if it was asked there before with these weights and this precision."""
+    if memo is None:
+        return compute()
+    device = weight.device.type
+    precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    stamp = weight._version, weight.data_ptr(), precision
+    if layer not in memo or memo[layer][0] != stamp:
+        memo[layer] = stamp, compute()
+    return memo[layer][1]

@@ -1,0 +1,22 @@
+"""A SiLU-gated linear unit."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+
+from videogen.dit.mlps import MLPS
+from videogen.dit.mlps._gated import Gated
+
+
+@MLPS.register("swiglu")
+class SwiGLU(Gated):
+    """SiLU-gated linear unit, https://arxiv.org/abs/2002.05202.
+
+    Args:
+        dim: width of the tokens.
+        ratio: hidden width as a multiple of dim; 8 / 3 has as many weights as a plain MLP of ratio 4.
+        hidden: hidden width itself, in place of the ratio.
+        bias: whether the layers have one.
+    """
+
+    activation = staticmethod(F.silu)

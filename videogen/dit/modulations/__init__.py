@@ -1,0 +1,29 @@
+"""How the timestep enters: shift, scale and gate of each residual branch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from videogen.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Modulation(Protocol):
+    """Builds the layers of one model; built as `Modulation(dim, time_dim, norm, *, knobs)`, no module itself."""
+
+    def shared(self, branches: int) -> nn.Module:
+        """(B, F, time_dim) -> (B, F, …): what is computed once for all blocks, the largest of which has `branches`."""
+        ...
+
+    def layer(self, dim: int, branches: int) -> nn.Module:
+        """What a block asks for its branches: `layer(condition) -> list[Branch]`; `dim` is the width of its tokens."""
+        ...
+
+    def final(self) -> nn.Module:
+        """(tokens, time, grid) -> tokens: the norm before the last layer, given the unshared time."""
+        ...
+
+
+MODULATIONS: Registry[Any] = Registry("dit/modulation", "videogen.dit.modulations")

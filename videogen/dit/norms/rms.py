@@ -1,0 +1,21 @@
+"""RMSNorm of the tokens, with or without weights."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from videogen.dit.norms import NORMS
+
+
+@NORMS.register("rms")
+class RMSNorm(nn.RMSNorm):
+    """RMSNorm, https://arxiv.org/abs/1910.07467, without weights unless `affine`.
+
+    Args:
+        dim: width of the tokens.
+        affine: a learned scale of its own.
+        eps: added to the mean square.
+    """
+
+    def __init__(self, dim: int, *, affine: bool = False, eps: float = 1e-6) -> None:
+        super().__init__(dim, eps=eps, elementwise_affine=affine)

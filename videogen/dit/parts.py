@@ -1,0 +1,101 @@
+"""The parts that a DiT is made of, chosen by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from videogen.dit.blocks import BLOCKS, Block, Kit
+from videogen.dit.captions import CAPTIONS
+from videogen.dit.crosses import CROSSES
+from videogen.dit.mlps import MLPS
+from videogen.dit.modulations import MODULATIONS, Modulation
+from videogen.dit.norms import NORMS
+from videogen.dit.positions import POSITIONS, Position
+from videogen.dit.qk_norms import QK_NORMS
+from videogen.kernels import ATTENTION, Attention
+from videogen.registry import Registry
+
+REGISTRIES: Mapping[str, Registry[Any]] = {
+    "block": BLOCKS,
+    "position": POSITIONS,
+    "modulation": MODULATIONS,
+    "norm": NORMS,
+    "qk_norm": QK_NORMS,
+    "mlp": MLPS,
+    "cross": CROSSES,
+    "caption": CAPTIONS,
+}
+#: what holds where nothing else is chosen
+DEFAULTS: Mapping[str, str] = {
+    "block": "full3d",
+    "position": "rope",
+    "modulation": "adaln_zero",
+    "norm": "layer",
+    "qk_norm": "rms",
+    "mlp": "gelu",
+    "cross": "attention",
+    "caption": "normed_mlp",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """Builders of a DiT's parts; each takes what its registry says.
+
+    Args:
+        attention: the kernel itself.
+        block: of one layer, `block(dim, num_heads, kit)`.
+        position: `position(dim, num_heads)`.
+        modulation: `modulation(dim, time_dim, norm)`.
+        norm: `norm(dim)`.
+        qk_norm: `qk_norm(num_heads, head_dim)`.
+        mlp: `mlp(dim)`.
+        cross: `cross(dim, num_heads, kit)`.
+        caption: `caption(text_dim, dim)`.
+    """
+
+    attention: Attention
+    block: Callable[[int, int, Kit], Block]
+    position: Callable[[int, int], Position]
+    modulation: Callable[[int, int, Any], Modulation]
+    norm: Callable[[int], Any]
+    qk_norm: Callable[[int, int], Any]
+    mlp: Callable[[int], Any]
+    cross: Callable[[int, int, Kit], Any]
+    caption: Callable[[int, int], Any]
+
+    def kit(self, modulation: Modulation, bias: bool) -> Kit:
+        """What each block is made of, once the modulation of the model is known."""
+        return Kit(
+            attention=self.attention,
+            modulation=modulation.layer,
+            qk_norm=self.qk_norm,
+            mlp=self.mlp,
+            cross=self.cross,
+            bias=bias,
+        )
+
+
+def choose(attention: Attention | None = None, **choices: str | Mapping[str, Any]) -> Parts:
+    """Parts by name, or by a node that holds a `name` and knobs; the defaults for all others.
+
+    Example: `choose(block="factorized", mlp={"name": "swiglu", "ratio": 8 / 3})`.
+
+    Args:
+        attention: the kernel, sdpa by default.
+        choices: kind, as in `DEFAULTS` -> name or node.
+
+    Raises:
+        RegistryError: no such kind, name or knob, or a value of another type.
+    """
+    nodes = {kind: {"name": name} for kind, name in DEFAULTS.items()}
+    nodes |= {kind: {"name": said} if isinstance(said, str) else dict(said) for kind, said in choices.items()}
+    builders = {}
+    for kind, node in nodes.items():
+        name, knobs = node["name"], {key: value for key, value in node.items() if key != "name"}
+        REGISTRIES[kind].check(name, knobs)
+        builders[kind] = functools.partial(REGISTRIES[kind].build, name, **knobs)
+    return Parts(attention=attention or ATTENTION.build("sdpa"), **builders)

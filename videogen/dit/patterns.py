@@ -1,0 +1,274 @@
+"""Which tokens attend to which: all, those of a frame, of a position, of a window, every k-th, those before."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Int, Shaped
+from torch import Tensor
+
+from videogen.kernels import Attention
+
+Grid = tuple[int, int, int]
+
+
+class Pattern:
+    """All tokens attend to all: the base of the other patterns, which override `split` and `join`, or `mask`."""
+
+    #: whether `mask` says anything
+    masks: ClassVar[bool] = False
+
+    def attend(
+        self,
+        kernel: Attention,
+        q: Shaped[Tensor, "b n heads head_dim"],
+        k: Shaped[Tensor, "b n heads head_dim"],
+        v: Shaped[Tensor, "b n heads head_dim"],
+        grid: Grid,
+        valid: Bool[Tensor, "b n"] | None,
+    ) -> Shaped[Tensor, "b n heads head_dim"]:
+        """Attention of tokens on a (T, H, W) grid, N = T * H * W; nobody attends to a token that isn't valid."""
+        order = None if valid is None else self.order(valid, grid)
+        if valid is not None and order is not None:
+            # groups are counted from a clip's own first token, wherever its padding is
+            q, k, v, valid = (_taken(x, order) for x in (q, k, v, valid))
+        mask = self._mask(valid, grid, q)
+        out = kernel(*(self.split(x, grid).transpose(1, 2) for x in (q, k, v)), mask=mask)
+        whole = self.join(out.transpose(1, 2), grid)
+        return whole if order is None else _taken(whole, order.argsort(1))
+
+    def split(self, x: Shaped[Tensor, "b n *rest"], grid: Grid) -> Shaped[Tensor, "bg m *rest"]:
+        """(B, N, …) -> (B * groups, M, …); groups may be filled up with zeros, which `join` drops."""
+        return x
+
+    def join(self, x: Shaped[Tensor, "bg m *rest"], grid: Grid) -> Shaped[Tensor, "b n *rest"]:
+        """The inverse of `split`."""
+        return x
+
+    def fills(self, grid: Grid) -> bool:
+        """Whether `split` fills groups up."""
+        return False
+
+    def order(self, valid: Bool[Tensor, "b n"], grid: Grid) -> Int[Tensor, "b n"] | None:
+        """The order in which the tokens of a padded batch are to be split; None is as they stand."""
+        return None
+
+    def mask(self, places: Int[Tensor, "b n 3"], sizes: Int[Tensor, "b 3"]) -> Bool[Tensor, "b n n"] | None:
+        """Who may attend to whom, beyond the groups: rows are queries.
+
+        Args:
+            places: (t, y, x) of each token, from the first token of its clip.
+            sizes: of each clip, without its padding.
+        """
+        return None
+
+    def _mask(self, valid: Tensor | None, grid: Grid, like: Tensor) -> Tensor | None:
+        pairs = self.mask(*_places(valid, grid, like.device)) if self.masks else None
+        if pairs is not None:
+            pairs = pairs.expand(len(like), -1, -1)[:, None]
+            return pairs if valid is None else pairs & valid[:, None, None, :]
+        if valid is None and self.fills(grid):
+            valid = like.new_ones(like.shape[:2], dtype=torch.bool)
+        return None if valid is None else self.split(valid, grid)
+
+
+class Full(Pattern):
+    """Every token attends to every other."""
+
+
+class Spatial(Pattern):
+    """Tokens attend within their frame."""
+
+    def split(self, x: Shaped[Tensor, "b n *rest"], grid: Grid) -> Shaped[Tensor, "bg m *rest"]:
+        """(B, T * S, …) -> (B * T, S, …)."""
+        return rearrange(x, "b (t s) ... -> (b t) s ...", t=grid[0])
+
+    def join(self, x: Shaped[Tensor, "bg m *rest"], grid: Grid) -> Shaped[Tensor, "b n *rest"]:
+        """The inverse of `split`."""
+        return rearrange(x, "(b t) s ... -> b (t s) ...", t=grid[0])
+
+
+class Temporal(Pattern):
+    """Tokens attend along time, to those of their own row and column."""
+
+    def split(self, x: Shaped[Tensor, "b n *rest"], grid: Grid) -> Shaped[Tensor, "bg m *rest"]:
+        """(B, T * S, …) -> (B * S, T, …)."""
+        return rearrange(x, "b (t s) ... -> (b s) t ...", t=grid[0])
+
+    def join(self, x: Shaped[Tensor, "bg m *rest"], grid: Grid) -> Shaped[Tensor, "b n *rest"]:
+        """The inverse of `split`."""
+        return rearrange(x, "(b s) t ... -> b (t s) ...", s=grid[1] * grid[2])
+
+
+class _Skip(Pattern):
+    """Over the sequence of a clip's own tokens, filled up to a multiple."""
+
+    multiple: int
+
+    def fills(self, grid: Grid) -> bool:
+        """Whether N is no multiple."""
+        return _volume(grid) % self.multiple != 0
+
+    def order(self, valid: Bool[Tensor, "b n"], grid: Grid) -> Int[Tensor, "b n"]:
+        """Tokens first, then padding."""
+        return torch.argsort((~valid).int(), dim=1, stable=True)
+
+
+class SkipSingle(_Skip):
+    """Every k-th token of the sequence attends to its like: Skiparse's single skip, arXiv 2412.00131.
+
+    Args:
+        k: the sequence is split into so many.
+        multiple: it is filled up to a multiple of k * multiple first.
+    """
+
+    def __init__(self, k: int, multiple: int = 1) -> None:
+        self.k, self.multiple = k, k * multiple
+
+    def split(self, x: Shaped[Tensor, "b n *rest"], grid: Grid) -> Shaped[Tensor, "bg m *rest"]:
+        """(B, N, …) -> (B * k, N / k, …)."""
+        return rearrange(_filled(x, self.multiple), "b (m k) ... -> (b k) m ...", k=self.k)
+
+    def join(self, x: Shaped[Tensor, "bg m *rest"], grid: Grid) -> Shaped[Tensor, "b n *rest"]:
+        """The inverse of `split`."""
+        return rearrange(x, "(b k) m ... -> b (m k) ...", k=self.k)[:, : _volume(grid)]
+
+
+class SkipGroup(_Skip):
+    """Runs of k tokens, one run of every k, attend to each other: Skiparse's group skip, arXiv 2412.00131.
+
+    Args:
+        k: length of a run, and how many sequences come of it.
+    """
+
+    def __init__(self, k: int) -> None:
+        self.k, self.multiple = k, k * k
+
+    def split(self, x: Shaped[Tensor, "b n *rest"], grid: Grid) -> Shaped[Tensor, "bg m *rest"]:
+        """(B, N, …) -> (B * k, N / k, …)."""
+        return rearrange(_filled(x, self.multiple), "b (n k run) ... -> (b k) (n run) ...", k=self.k, run=self.k)
+
+    def join(self, x: Shaped[Tensor, "bg m *rest"], grid: Grid) -> Shaped[Tensor, "b n *rest"]:
+        """The inverse of `split`."""
+        whole = rearrange(x, "(b k) (n run) ... -> b (n k run) ...", k=self.k, run=self.k)
+        return whole[:, : _volume(grid)]
+
+
+class Window(Pattern):
+    """Tokens attend within boxes of the grid; shifted, the boxes at the edges are smaller.
+
+    Swin's windows (https://arxiv.org/abs/2103.14030) on three axes. Shifted boxes are cut off at the edges instead of
+    joined across them under a mask, which is the same.
+
+    Args:
+        size: of a box along (t, y, x); 0 is the whole axis.
+        shift: how far the boxes start before the grid, less than their size.
+    """
+
+    def __init__(self, size: Grid, shift: Grid = (0, 0, 0)) -> None:
+        self.size, self.shift = size, shift
+
+    def order(self, valid: Bool[Tensor, "b n"], grid: Grid) -> Int[Tensor, "b n"]:
+        """Each clip rolled to the corner of its grid."""
+        places, _ = _places(valid, grid, valid.device)
+        t, y, x = (places % torch.tensor(grid, device=valid.device)).unbind(-1)
+        return torch.argsort((t * grid[1] + y) * grid[2] + x, dim=1)
+
+    def fills(self, grid: Grid) -> bool:
+        """Whether boxes stand over."""
+        return any(front or back for _, front, back in self._boxes(grid))
+
+    def split(self, x: Shaped[Tensor, "b n *rest"], grid: Grid) -> Shaped[Tensor, "bg m *rest"]:
+        """(B, N, …) -> (B * boxes, tokens of a box, …)."""
+        (t, before_t, after_t), (h, before_h, after_h), (w, before_w, after_w) = self._boxes(grid)
+        x = x.unflatten(1, grid)
+        rest = [0, 0] * (x.ndim - 4)
+        x = F.pad(x, [*rest, before_w, after_w, before_h, after_h, before_t, after_t])
+        return rearrange(x, "b (nt t) (nh h) (nw w) ... -> (b nt nh nw) (t h w) ...", t=t, h=h, w=w)
+
+    def join(self, x: Shaped[Tensor, "bg m *rest"], grid: Grid) -> Shaped[Tensor, "b n *rest"]:
+        """The inverse of `split`."""
+        boxes = self._boxes(grid)
+        counts = [(length + front + back) // size for length, (size, front, back) in zip(grid, boxes, strict=True)]
+        sizes = dict(zip(("nt", "nh", "nw", "t", "h", "w"), [*counts, *(size for size, _, _ in boxes)], strict=True))
+        whole = rearrange(x, "(b nt nh nw) (t h w) ... -> b (nt t) (nh h) (nw w) ...", **sizes)
+        for axis, (length, (_, front, _)) in enumerate(zip(grid, boxes, strict=True), start=1):
+            whole = whole.narrow(axis, front, length)
+        return whole.flatten(1, 3)
+
+    def _boxes(self, grid: Grid) -> list[tuple[int, int, int]]:
+        """Size of a box, and what is filled in before and behind, an axis."""
+        found = []
+        for length, size, shift in zip(grid, self.size, self.shift, strict=True):
+            # a window larger than the grid is shifted all the same: a padded clip must find itself in the same boxes
+            found.append((size, shift, -(length + shift) % size) if size else (length, 0, 0))
+        return found
+
+
+class FrameCausal(Pattern):
+    """Tokens attend to those of their own chunk of frames and of all before it: what autoregressive models need.
+
+    Args:
+        frames: of a chunk.
+    """
+
+    masks = True
+
+    def __init__(self, frames: int = 1) -> None:
+        self.frames = frames
+
+    def mask(self, places: Int[Tensor, "b n 3"], sizes: Int[Tensor, "b 3"]) -> Bool[Tensor, "b n n"]:
+        """True where the key's chunk is not behind the query's."""
+        chunk = places[..., 0].div(self.frames, rounding_mode="floor")
+        return chunk[:, :, None] >= chunk[:, None, :]
+
+
+class SlidingTile(Pattern):
+    """Tokens attend to the tiles around their own: Sliding Tile Attention, https://arxiv.org/abs/2502.04507.
+
+    Args:
+        tile: tokens of a tile along (t, y, x).
+        reach: tiles to either side that are seen; at an edge the window moves inwards, so that all see as many.
+    """
+
+    masks = True
+
+    def __init__(self, tile: Grid, reach: Grid) -> None:
+        self.tile, self.reach = tile, reach
+
+    def mask(self, places: Int[Tensor, "b n 3"], sizes: Int[Tensor, "b 3"]) -> Bool[Tensor, "b n n"]:
+        """True where the key's tile lies in the window of the query's."""
+        tile, reach = (torch.tensor(value, device=places.device) for value in (self.tile, self.reach))
+        own = places.div(tile, rounding_mode="floor")
+        last = sizes.sub(1).div(tile, rounding_mode="floor")[:, None]
+        # where fewer tiles are than a window has, all of them are seen
+        centre = own.maximum(reach).minimum((last - reach).maximum(reach))
+        return ((centre[:, :, None] - own[:, None, :]).abs() <= reach).all(-1)
+
+
+def _places(valid: Tensor | None, grid: Grid, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(t, y, x) of each token from the first valid one of its clip (B, N, 3), and the sizes of the clips (B, 3)."""
+    places = torch.cartesian_prod(*(torch.arange(length, device=device) for length in grid))[None]
+    if valid is None:
+        return places, torch.tensor([grid], device=device)
+    beyond = torch.tensor(grid, device=device)
+    first = torch.where(valid[..., None], places, beyond).amin(1)
+    last = torch.where(valid[..., None], places, -1).amax(1)
+    return places - first[:, None], last - first + 1
+
+
+def _taken(x: Tensor, order: Tensor) -> Tensor:
+    """The tokens of each sample in that order."""
+    return x.gather(1, order.view(*order.shape, *[1] * (x.ndim - 2)).expand(-1, -1, *x.shape[2:]))
+
+
+def _volume(grid: Grid) -> int:
+    return grid[0] * grid[1] * grid[2]
+
+
+def _filled(x: Tensor, multiple: int) -> Tensor:
+    missing = -x.shape[1] % multiple
+    return F.pad(x, [*[0, 0] * (x.ndim - 2), 0, missing]) if missing else x

@@ -1,0 +1,28 @@
+"""How tokens know where they stand: codes added to them, rotations of queries and keys, or both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from videogen.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from videogen.dit.rotary import Rotary
+
+
+class Position(Protocol):
+    """Where tokens stand on a (T, H, W) grid; built as `Position(dim, num_heads, *, knobs)`, an nn.Module."""
+
+    def add(self, tokens: Tensor, grid: tuple[int, int, int], valid: Tensor | None) -> Tensor:
+        """Tokens (B, N, D) with their code added to them; `valid` (B, N) is False for padding."""
+        ...
+
+    def rotary(self, grid: tuple[int, int, int], device: torch.device) -> Rotary | None:
+        """The rotation of each token's queries and keys, or None."""
+        ...
+
+
+POSITIONS: Registry[Any] = Registry("dit/position", "videogen.dit.positions")

@@ -1,0 +1,109 @@
+"""Rotary position embedding on three axes: time, height and width."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from videogen.dit.codes import centred_code
+from videogen.dit.positions import POSITIONS
+from videogen.dit.rotary import Pairs, Rotary, rotary
+
+
+@POSITIONS.register("rope")
+class RoPE(nn.Module):
+    """Three-axis RoPE, https://arxiv.org/abs/2104.09864: a head's channels are shared out to time, height and width.
+
+    The angle of pair i of an axis with d channels is position / scale * theta ** (-2 i / d) (eq. 15). Positions count
+    from 0 on each axis; only their differences reach the attention scores.
+
+    Args:
+        dim: width of the tokens.
+        num_heads: attention heads; head_dim = dim / num_heads.
+        split: channels of a head that turn with (t, y, x), even; those left over don't turn. None is about 1/4, 3/8
+            and 3/8, e.g. (16, 24, 24) of 64. (16, 56, 56) is Hunyuan's, thirds are Open-Sora-Plan's and Allegro's.
+        theta: base of the frequencies.
+        pairs: which two channels turn together, see `videogen.dit.rotary.rotary`.
+        scale: what positions are divided by on (t, y, x): above 1, a larger grid is squeezed into the trained one.
+        absolute: add a fixed sin-cos code to the tokens as well.
+
+    Raises:
+        ValueError: a split that isn't even or doesn't fit head_dim.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        split: tuple[int, int, int] | None = None,
+        theta: float = 10000.0,
+        pairs: Pairs = "half",
+        scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        absolute: bool = False,
+    ) -> None:
+        super().__init__()
+        self.dim, self.head_dim, self.absolute = dim, dim // num_heads, absolute
+        self.split = split_head_dim(self.head_dim) if split is None else split
+        if any(channels % 2 or channels < 0 for channels in self.split) or sum(self.split) > self.head_dim:
+            raise ValueError(f"split {self.split} must be even numbers that fit a head_dim of {self.head_dim}")
+        if min(scale) <= 0:
+            raise ValueError(f"scale {scale} divides positions: give numbers above 0")
+        self.theta, self.pairs, self.scale = theta, pairs, scale
+
+    def add(
+        self, tokens: Float[Tensor, "b n d"], grid: tuple[int, int, int], valid: Bool[Tensor, "b n"] | None
+    ) -> Float[Tensor, "b n d"]:
+        """The tokens, with their sin-cos code if `absolute`."""
+        if not self.absolute:
+            return tokens
+        return tokens + centred_code(grid, self.dim, tokens.device, valid).to(tokens.dtype)
+
+    def rotary(self, grid: tuple[int, int, int], device: torch.device) -> Rotary:
+        """The turns of the grid's tokens, time outermost."""
+        # a compiled graph must own its tensors (CUDA graphs reuse their memory), so it computes the table itself
+        table = _table if torch.compiler.is_compiling() else _cached_table
+        return table(grid, self.head_dim, self.split, self.theta, self.pairs, self.scale, device)
+
+
+def split_head_dim(head_dim: int) -> tuple[int, int, int]:
+    """Channels of a head that turn with (t, y, x): about 1/4, 3/8 and 3/8, all even, e.g. 64 -> (16, 24, 24).
+
+    Raises:
+        ValueError: head_dim is odd or below 6, so that three even parts don't exist.
+    """
+    if head_dim % 2 or head_dim < 6:
+        raise ValueError(f"head_dim {head_dim} has no three even parts: choose dim / num_heads even and at least 6")
+    space = 2 * (3 * head_dim // 16)
+    return head_dim - 2 * space, space, space
+
+
+def _table(
+    grid: tuple[int, int, int],
+    head_dim: int,
+    split: tuple[int, int, int],
+    theta: float,
+    pairs: Pairs,
+    scale: tuple[float, float, float],
+    device: torch.device,
+) -> Rotary:
+    # the table outlives the call: made under inference_mode, autograd would refuse it in a later training step
+    with torch.inference_mode(False), torch.no_grad():
+        angles = []
+        for axis, channels in enumerate(split):
+            # float64 on the host: positions times frequencies lose digits in float32, and mps has no float64
+            frequency = theta ** (-torch.arange(0, channels, 2, dtype=torch.float64, device="cpu") / channels)
+            position = torch.arange(grid[axis], dtype=torch.float64, device="cpu") / scale[axis]
+            angle = torch.outer(position, frequency)
+            shape = [1, 1, 1, channels // 2]
+            shape[axis] = grid[axis]
+            angles.append(angle.view(shape).expand(*grid, -1).flatten(0, 2)[:, None])
+        if rest := head_dim - sum(split):
+            angles.append(angles[0].new_zeros(len(angles[0]), 1, rest // 2))
+        return rotary(angles, pairs, device)
+
+
+_cached_table = functools.lru_cache(maxsize=32)(_table)

@@ -1,0 +1,28 @@
+"""RMSNorm over all heads at once."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from videogen.dit.qk_norms import QK_NORMS
+
+
+@QK_NORMS.register("rms_heads")
+class AcrossHeadsRMSNorm(nn.RMSNorm):
+    """RMSNorm over all heads at once, as in Wan and LTX-Video.
+
+    Args:
+        num_heads: attention heads.
+        head_dim: channels of a head.
+        eps: added to the mean square.
+    """
+
+    def __init__(self, num_heads: int, head_dim: int, *, eps: float = 1e-6) -> None:
+        super().__init__(num_heads * head_dim, eps=eps)
+
+    def forward(self, x: Float[Tensor, "b n heads head_dim"]) -> Float[Tensor, "b n heads head_dim"]:
+        """(B, N, heads, head_dim) -> the same, in the dtype of x."""
+        assert self.weight is not None
+        return F.rms_norm(x.flatten(2), self.normalized_shape, self.weight.to(x.dtype), self.eps).view_as(x)
