@@ -23,7 +23,7 @@ LEAST = {
     "discriminator_channels": 1,
 }
 VAE = ("vae", "vae_decoder")
-# settings that only some parts heed; training the decoder alone logs the terms of the latents and learns from the others
+# settings that only some parts heed; training the decoder alone logs the terms of the latents, and learns from the rest
 HEEDED = {
     **dict.fromkeys(("text_dropout", "cached_clips", "compile"), ("denoiser",)),
     **dict.fromkeys(("reconstruction", "kl_weight", "commitment_weight"), VAE),
