@@ -14,10 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import videogen
-from videogen.checkpoints import save_published
+from videogen.checkpoints import published, save_published
 from videogen.checkpoints.layout import LayoutError
+from videogen.checkpoints.layouts import LAYOUTS
 from videogen.checkpoints.published import families
 from videogen.kinds import registry
+from videogen.registry import Registry
 
 WFVAE = Path(__file__).parents[1] / "vae" / "fixtures" / "osp_wfvae_v1_3"
 
@@ -157,3 +159,23 @@ def test_two_files_are_one_too_many(folder: Path) -> None:
 def test_every_family_is_of_a_registered_part(name: str) -> None:
     layout = families()[name]
     assert layout.part in registry(layout.kind).names()
+
+
+def test_a_layout_that_cannot_be_loaded_is_warned_of_and_the_others_are_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken package of somebody else's, found through its metadata as any installed one is."""
+    (tmp_path / "broken_layout.py").write_text("import a_package_that_is_not_there\n")
+    info = tmp_path / "broken-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[videogen.checkpoints.layouts]\nbroken = broken_layout:layout\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    fresh = Registry[Any]("layout", LAYOUTS.home)
+    # what is imported already doesn't register again
+    fresh._entries.update({name: LAYOUTS.get(name) for name in LAYOUTS.names()})
+    monkeypatch.setattr(published, "LAYOUTS", fresh)
+    families.cache_clear()
+    with pytest.warns(UserWarning, match="layout 'broken' can't be loaded.* needs a_package_that_is_not_there"):
+        assert type(videogen.load(folder)).__name__ == "WaveletVAE"
+    families.cache_clear()

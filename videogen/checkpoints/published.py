@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 import json
 import math
-import pkgutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from videogen.checkpoints import layouts
 from videogen.checkpoints.folder import CONFIG, read_config, write_folder
 from videogen.checkpoints.layout import Config, Layout, LayoutError
+from videogen.checkpoints.layouts import LAYOUTS
 from videogen.checkpoints.tensors import PICKLES, read_tensors
 from videogen.kinds import registry
 
@@ -29,9 +28,15 @@ NEUTRAL = {"latent_shift": 0.0, "latent_scale": 1.0}
 
 @functools.cache
 def families() -> Mapping[str, Layout]:
-    """The known layouts by the name of their module."""
-    names = sorted(module.name for module in pkgutil.iter_modules(layouts.__path__) if not module.name.startswith("_"))
-    return {name: importlib.import_module(f"{layouts.__name__}.{name}").LAYOUT for name in names}
+    """All registered layouts by name; one that can't be loaded here is warned of and left out."""
+    found = {}
+    for name in LAYOUTS.names():
+        try:
+            found[name] = LAYOUTS.build(name)
+        except Exception as error:
+            # a plugin may fail in any way, and the other families are read all the same
+            warnings.warn(f"layout {name!r} can't be loaded, so its family isn't recognised: {error}", stacklevel=2)
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

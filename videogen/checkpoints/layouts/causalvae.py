@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from videogen.checkpoints.layout import Config, Layout
-from videogen.checkpoints.layouts import odvae
+from videogen.checkpoints.layouts import LAYOUTS, odvae
 from videogen.vae.causal3d import TIME_STEPS
 
 BLOCKS, IN_TIME = "encoder_resnet_blocks", "encoder_temporal_downsample"
@@ -111,3 +111,8 @@ LAYOUT = Layout(
     axes={r".*\.\d\.(down|up)sample\.conv\.conv\.weight": 5},
     ignored=r"loss\..*",
 )
+
+
+@LAYOUTS.register("causalvae")
+def _layout() -> Layout:
+    return LAYOUT

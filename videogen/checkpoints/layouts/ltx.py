@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from videogen.checkpoints.layout import Config, Layout
+from videogen.checkpoints.layouts import LAYOUTS
 
 #: what a config that doesn't say means
 LEVELS = {
@@ -131,3 +132,8 @@ LAYOUT = Layout(
     renames=_renames,
     axes={r"decoder\.timestep_scale_multiplier": 0, r".*\.per_channel_scale[12]": 3},
 )
+
+
+@LAYOUTS.register("ltx")
+def _layout() -> Layout:
+    return LAYOUT

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from videogen.checkpoints.layout import Config, Layout
-from videogen.checkpoints.layouts import ltx
+from videogen.checkpoints.layouts import LAYOUTS, ltx
 from videogen.checkpoints.layouts._shapes import count
 
 #: how many times fewer channels a folding downsampler's convolution gives than leave it -> its kind
@@ -136,3 +136,8 @@ LAYOUT = Layout(
     ignored=r"per_channel_statistics\.(channel|mean-of-stds|mean-of-stds_over_std-of-means)",
     prefixes=("vae.",),
 )
+
+
+@LAYOUTS.register("ltx_original")
+def _layout() -> Layout:
+    return LAYOUT
