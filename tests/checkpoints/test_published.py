@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import videogen
-from videogen.checkpoints import published, save_published
+from videogen.checkpoints import published, read_published, save_published
 from videogen.checkpoints.layout import LayoutError
 from videogen.checkpoints.layouts import LAYOUTS
 from videogen.checkpoints.published import families
@@ -91,6 +92,33 @@ def test_what_does_not_fit_is_named_key_by_key(folder: Path) -> None:
         videogen.load(folder)
     for part in ("missing: decoder.conv_in.conv.bias", "left over: decoder.extra", "conv_out.conv.bias (3,) for (16,)"):
         assert part in str(told.value)
+    assert str(told.value).startswith(f"{folder}: ")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda tensors: tensors.pop("decoder.conv_in.conv.bias"),
+        lambda tensors: tensors.update({"decoder.extra": torch.ones(1)}),
+        lambda tensors: tensors.update({"encoder.conv_out.conv.bias": torch.ones(3)}),
+        lambda tensors: tensors.update({"decoder.inverse_wavelet_tranform_l1.aa": torch.zeros(1, 1, 2, 2)}),
+    ],
+    ids=["missing", "left over", "misshapen", "constant"],
+)
+def test_nothing_is_loaded_into_a_part_that_is_there_already(
+    folder: Path, spoil: Callable[[dict[str, Tensor]], Any]
+) -> None:
+    found = read_published(folder)
+    part = registry("vae").build("wavelet", **found.knobs)
+    before = {key: value.clone() for key, value in part.state_dict().items()}
+    edit(folder, spoil)
+    spoilt = read_published(folder)
+    with pytest.raises(LayoutError, match=re.escape(str(folder))):
+        spoilt.fill(part, "wavelet", found.knobs)
+    assert all(torch.equal(value, before[key]) for key, value in part.state_dict().items())
+    # and what isn't spoilt does load
+    found.fill(part, "wavelet", found.knobs)
+    assert not all(torch.equal(value, before[key]) for key, value in part.state_dict().items())
 
 
 def test_a_config_that_says_too_little_is_refused(folder: Path) -> None:
@@ -118,6 +146,21 @@ def test_an_index_that_promises_more_than_its_shards_hold_is_refused(folder: Pat
     index = folder / "diffusion_pytorch_model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {**where, "decoder.more": "part-0.safetensors"}}))
     with pytest.raises(ValueError, match=r"no shard holds: decoder\.more"):
+        videogen.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", '{"_class_name": "WFV', "config.json is no JSON"),
+        ("config.json", "[1, 2]", "config.json holds list, not names and values"),
+        ("model.safetensors.index.json", '{"weight_map": {', "index.json is no JSON"),
+        ("model.safetensors.index.json", '{"metadata": {}}', "index.json has no weight_map"),
+    ],
+)
+def test_a_damaged_file_beside_the_tensors_is_named(folder: Path, name: str, content: str, message: str) -> None:
+    (folder / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
         videogen.load(folder)
 
 

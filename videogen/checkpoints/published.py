@@ -62,7 +62,7 @@ class Published:
             LayoutError: keys and shapes that don't fit; each is named.
         """
         part: nn.Module = registry(self.layout.kind).build(self.layout.part, **self.knobs, **more)
-        part.load_state_dict(self.layout.to_ours(self.tensors, part, self.knobs))
+        self._load(part)
         return part.float().eval()
 
     def fill(self, part: nn.Module, name: str, knobs: Config) -> None:
@@ -81,7 +81,14 @@ class Published:
         if differing:
             said = "; ".join(f"{key}: {self.knobs[key]!r} there, {knobs.get(key)!r} asked for" for key in differing)
             raise LayoutError(f"the weights in {self.path} are of another {name!r} ({said}): set what they say")
-        part.load_state_dict(self.layout.to_ours(self.tensors, part, self.knobs))
+        self._load(part)
+
+    def _load(self, part: nn.Module) -> None:
+        try:
+            ours = self.layout.to_ours(self.tensors, part, self.knobs)
+        except LayoutError as error:
+            raise LayoutError(f"{self.path}: {error}") from error
+        part.load_state_dict(ours)
 
 
 def is_published(path: Path) -> bool:
@@ -121,7 +128,7 @@ def read_published(path: Path) -> Published:
         ValueError, FileNotFoundError: see `read_tensors`; a config of settings that are not implemented.
     """
     folder = path if path.is_dir() else path.parent
-    config = json.loads((folder / CONFIG).read_text()) if (folder / CONFIG).is_file() else {}
+    config = read_config(folder) if (folder / CONFIG).is_file() else {}
     tensors = read_tensors(path)
     layout = recognise(config, tensors, path)
     own = layout.own(tensors)
