@@ -17,6 +17,7 @@ import videogen
 from videogen.cli import main, read_line
 from videogen.commands.outputs import name_outputs, slug
 from videogen.commands.usage import USAGE
+from videogen.config.files import presets
 from videogen.config.schema import COMMANDS, settings_of
 from videogen.data.video import read_video, write_video
 from videogen.kinds import KINDS, registry
@@ -100,6 +101,16 @@ def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
         for key in settings_of(command):
             if not key.startswith("train.") and (command in sampling or key not in skipped):
                 assert key in told, f"videogen {command} --help doesn't say {key}"
+
+
+@pytest.mark.parametrize("command", [[], ["reconstruct"], ["evaluate"]])
+def test_help_says_that_weights_may_be_published_ones(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--help"]) == 0
+    told = capsys.readouterr().out
+    assert "weights=" in told
+    assert "published" in told
+    # what it shows is a preset that there is
+    assert not command or set(re.findall(r"model=(wan\w+)", told)) <= set(presets("model"))
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

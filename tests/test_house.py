@@ -15,8 +15,8 @@ from videogen.kinds import KINDS, registry
 
 ROOT = Path(videogen.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
-# what a name stands for is looked up in a registry; only these turn one into a module, the last the files of its folder
-IMPORTERS = {"registry.py", "kinds.py", "checkpoints/published.py"}
+# what a name stands for is looked up in a registry; only these turn one into a module
+IMPORTERS = {"registry.py", "kinds.py"}
 
 
 def label(path: Path) -> str:

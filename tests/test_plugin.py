@@ -1,4 +1,4 @@
-"""A package that somebody else wrote and installed adds a block through its entry point, and nothing else."""
+"""A package that somebody else wrote and installed adds a block and a layout through entry points, and nothing else."""
 
 from __future__ import annotations
 
@@ -42,10 +42,12 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
-def test_without_the_package_there_is_no_such_block() -> None:
+def test_without_the_package_there_is_no_such_part() -> None:
+    from videogen.checkpoints.layouts import LAYOUTS
     from videogen.dit.blocks import BLOCKS
 
     assert "parallel" not in BLOCKS.names()
+    assert "slashes" not in LAYOUTS.names()
 
 
 def test_the_command_lists_and_shows_it(python: Run) -> None:
@@ -70,3 +72,21 @@ def test_the_contract_tests_of_blocks_run_on_it(python: Run) -> None:
     passed = re.search(r"(\d+) passed", output)
     assert passed, output
     assert int(passed[1]) > 0
+
+
+def test_its_layout_reads_and_writes_checkpoints(python: Run, tmp_path: Path) -> None:
+    script = f"""
+import torch, videogen
+from pathlib import Path
+from safetensors.torch import load_file
+from videogen.checkpoints import save_published
+config = {{"trainer": "slashes", "channels": 4, "codes": 8, "width": 8, "depth": 1}}
+part = videogen.build("vae", "vqvae", latent_channels=4, codebook_size=8, base_channels=8, num_res_blocks=1)
+folder = Path({str(tmp_path)!r}) / "vae"
+save_published(part, config, folder)
+names = load_file(folder / "diffusion_pytorch_model.safetensors").keys()
+again = videogen.load(folder).state_dict()
+assert all(torch.equal(again[name], value) for name, value in part.state_dict().items())
+print(sorted(names)[0], all(name.startswith("net/") and "." not in name for name in names))
+"""
+    assert python("-c", script).split() == ["net/codebook/count", "True"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import videogen
-from videogen.checkpoints import save_published
+from videogen.checkpoints import published, read_published, save_published
 from videogen.checkpoints.layout import LayoutError
+from videogen.checkpoints.layouts import LAYOUTS
 from videogen.checkpoints.published import families
 from videogen.kinds import registry
+from videogen.registry import Registry
 
 WFVAE = Path(__file__).parents[1] / "vae" / "fixtures" / "osp_wfvae_v1_3"
 
@@ -89,6 +92,33 @@ def test_what_does_not_fit_is_named_key_by_key(folder: Path) -> None:
         videogen.load(folder)
     for part in ("missing: decoder.conv_in.conv.bias", "left over: decoder.extra", "conv_out.conv.bias (3,) for (16,)"):
         assert part in str(told.value)
+    assert str(told.value).startswith(f"{folder}: ")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda tensors: tensors.pop("decoder.conv_in.conv.bias"),
+        lambda tensors: tensors.update({"decoder.extra": torch.ones(1)}),
+        lambda tensors: tensors.update({"encoder.conv_out.conv.bias": torch.ones(3)}),
+        lambda tensors: tensors.update({"decoder.inverse_wavelet_tranform_l1.aa": torch.zeros(1, 1, 2, 2)}),
+    ],
+    ids=["missing", "left over", "misshapen", "constant"],
+)
+def test_nothing_is_loaded_into_a_part_that_is_there_already(
+    folder: Path, spoil: Callable[[dict[str, Tensor]], Any]
+) -> None:
+    found = read_published(folder)
+    part = registry("vae").build("wavelet", **found.knobs)
+    before = {key: value.clone() for key, value in part.state_dict().items()}
+    edit(folder, spoil)
+    spoilt = read_published(folder)
+    with pytest.raises(LayoutError, match=re.escape(str(folder))):
+        spoilt.fill(part, "wavelet", found.knobs)
+    assert all(torch.equal(value, before[key]) for key, value in part.state_dict().items())
+    # and what isn't spoilt does load
+    found.fill(part, "wavelet", found.knobs)
+    assert not all(torch.equal(value, before[key]) for key, value in part.state_dict().items())
 
 
 def test_a_config_that_says_too_little_is_refused(folder: Path) -> None:
@@ -116,6 +146,21 @@ def test_an_index_that_promises_more_than_its_shards_hold_is_refused(folder: Pat
     index = folder / "diffusion_pytorch_model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {**where, "decoder.more": "part-0.safetensors"}}))
     with pytest.raises(ValueError, match=r"no shard holds: decoder\.more"):
+        videogen.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", '{"_class_name": "WFV', "config.json is no JSON"),
+        ("config.json", "[1, 2]", "config.json holds list, not names and values"),
+        ("model.safetensors.index.json", '{"weight_map": {', "index.json is no JSON"),
+        ("model.safetensors.index.json", '{"metadata": {}}', "index.json has no weight_map"),
+    ],
+)
+def test_a_damaged_file_beside_the_tensors_is_named(folder: Path, name: str, content: str, message: str) -> None:
+    (folder / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
         videogen.load(folder)
 
 
@@ -157,3 +202,23 @@ def test_two_files_are_one_too_many(folder: Path) -> None:
 def test_every_family_is_of_a_registered_part(name: str) -> None:
     layout = families()[name]
     assert layout.part in registry(layout.kind).names()
+
+
+def test_a_layout_that_cannot_be_loaded_is_warned_of_and_the_others_are_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken package of somebody else's, found through its metadata as any installed one is."""
+    (tmp_path / "broken_layout.py").write_text("import a_package_that_is_not_there\n")
+    info = tmp_path / "broken-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[videogen.checkpoints.layouts]\nbroken = broken_layout:layout\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    fresh = Registry[Any]("layout", LAYOUTS.home)
+    # what is imported already doesn't register again
+    fresh._entries.update({name: LAYOUTS.get(name) for name in LAYOUTS.names()})
+    monkeypatch.setattr(published, "LAYOUTS", fresh)
+    families.cache_clear()
+    with pytest.warns(UserWarning, match="layout 'broken' can't be loaded.* needs a_package_that_is_not_there"):
+        assert type(videogen.load(folder)).__name__ == "WaveletVAE"
+    families.cache_clear()

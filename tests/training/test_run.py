@@ -19,7 +19,10 @@ from safetensors.torch import load_file
 
 import videogen
 from videogen.checkpoints import load_weights, newest
+from videogen.config import compose
+from videogen.config.files import presets
 from videogen.registry import Registry
+from videogen.training.checks import check_settings
 from videogen.training.run import STATE, learning_rate, train
 from videogen.training.settings import TrainSettings
 
@@ -132,7 +135,7 @@ def test_decoder_only_training_keeps_the_encoder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"part": "vea"}, "choose vae, vae_decoder, text or denoiser"),
+        ({"part": "vea"}, "choose vae or vae_decoder or text or denoiser"),
         ({"num_frames_weights": [1.0]}, "give as many"),
         ({"precision": "float64"}, "choose float32 or bfloat16"),
         ({"export_precision": "int8"}, "choose float32 or float16"),
@@ -142,6 +145,41 @@ def test_decoder_only_training_keeps_the_encoder(tmp_path: Path) -> None:
 def test_bad_settings_are_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run_vae(tmp_path / "run", **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        (
+            {"part": "denoiser", "kl_weight": 0.1},
+            ["train.kl_weight=0.1 (default 1e-06, heeded by vae and vae_decoder)"],
+        ),
+        (
+            {"part": "denoiser", "reconstruction": "l1", "perceptual": 0.1},
+            ["train.reconstruction=l1", "train.perceptual"],
+        ),
+        ({"part": "text", "discriminator": 1.0}, ["train.discriminator=1.0", "train.sizes=[[16, 16], [16, 24]]"]),
+        ({"cached_clips": 8, "text_dropout": 0.5}, ["train.cached_clips=8", "train.text_dropout=0.5 (default 0.1"]),
+        ({"part": "vae_decoder", "compile": True}, ["train.compile=True (default False, heeded by denoiser)"]),
+    ],
+)
+def test_what_another_part_heeds_is_refused_by_name(
+    tmp_path: Path, changes: dict[str, object], named: list[str]
+) -> None:
+    with pytest.raises(ValueError, match="would ignore") as told:
+        run_vae(tmp_path / "run", **changes)
+    assert all(name in str(told.value) for name in named)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("preset", presets("train"))
+def test_a_preset_sets_nothing_that_its_part_ignores(preset: str) -> None:
+    check_settings(TrainSettings(**compose("train", [f"train={preset}"])["train"]))
+
+
+def test_the_decoder_alone_learns_by_the_preset_of_its_autoencoder() -> None:
+    """The weight of the latents' divergence is the preset's: of the decoder's run it decides what is logged alone."""
+    check_settings(TrainSettings(**compose("train", ["train=shapes_vae", "train.part=vae_decoder"])["train"]))
 
 
 def test_learning_rate_warms_up_and_falls_to_a_tenth() -> None:

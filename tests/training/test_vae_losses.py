@@ -185,6 +185,23 @@ def test_perceptual_weights_that_are_missing_or_do_not_fit_are_refused(
         PerceptualDistance(NETWORK, str(tmp_path / "thin.safetensors"))
 
 
+def test_frames_too_small_for_the_perceptual_network_are_refused_before_training(tmp_path: Path) -> None:
+    # the classifier, which would be most of the file, isn't asked for
+    torch.manual_seed(0)
+    extractor = timm.create_model("vgg11", features_only=True, feature_cls="getter").model
+    save_file(extractor.state_dict(), tmp_path / "vgg11.safetensors")
+    small = {"perceptual": 0.1, "perceptual_model": "vgg11", "perceptual_weights": str(tmp_path / "vgg11.safetensors")}
+    message = r"'vgg11' can't take frames of 24x40, and 32 pixels a side are its least: choose larger train\.sizes"
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "run", sizes=[[32, 40], [24, 40]], **small)
+    assert newest(tmp_path / "run") is None
+    chosen = make_settings(tmp_path, sizes=[[32, 40]], **small)
+    distance = VAELoss(build("wavelet"), chosen).perceptual
+    assert distance is not None
+    # the least is a size that works
+    assert distance(torch.zeros(1, 3, 32, 32), torch.ones(1, 3, 32, 32)) > 0
+
+
 @pytest.mark.parametrize(
     ("size", "logits"), [((1, 16, 24), (1, 2, 3)), ((17, 64, 48), (5, 8, 6)), ((5, 19, 3), (2, 3, 1))]
 )

@@ -39,6 +39,27 @@ def test_its_decoder_equals_the_published_one_on_any_latents(published, distance
 
 
 @torch.no_grad()
+def test_its_frames_are_averaged_early_or_late_as_the_config_says(published, distance) -> None:
+    vae, (config, weights, inputs, outputs), _ = published
+    released = {**config, "encoder_temporal_downsample": ["TimeDownsample2x", "TimeDownsample2x", "", ""]}
+    knobs = LAYOUT.knobs(released, weights)
+    early = Causal3DVAE(**knobs).eval()
+    early.load_state_dict(LAYOUT.to_ours(weights, early, knobs))
+    posterior = early.encode(inputs["video_9f"])
+    assert distance(posterior.mode(), outputs["mean_9f_early"]) < 1e-5
+    assert distance(posterior.logvar, outputs["logvar_9f_early"]) < 1e-5
+    assert distance(vae.encode(inputs["video_9f"]).mode(), outputs["mean_9f_early"]) > 1e-2
+    back = LAYOUT.to_published(early.state_dict(), knobs)
+    assert all(torch.equal(back[key], value) for key, value in weights.items())
+
+
+@pytest.mark.parametrize("knobs", [{"time_resampling": "mixed", "fine_in_time": True}, {"time_resampling": "pool"}])
+def test_early_pooling_needs_something_to_pool(knobs) -> None:
+    with pytest.raises(ValueError, match=r"pool_early with .*only with time_resampling='pool' and fine_in_time=true"):
+        Causal3DVAE(pool_early=True, **knobs)
+
+
+@torch.no_grad()
 def test_the_attention_within_frames_is_the_same_on_one_frame_alone(published, distance) -> None:
     vae, (config, weights, inputs, outputs), _ = published
     fixed = {**config, "encoder_attention": "AttnBlock3DFix", "decoder_attention": "AttnBlock3DFix"}
@@ -63,12 +84,13 @@ def test_its_layout_gives_the_file_back_and_tells_the_releases_apart(published) 
 
 
 @pytest.mark.parametrize("frames", [1, 5, 17])
-@pytest.mark.parametrize("interpolation", ["nearest", "trilinear"])
+@pytest.mark.parametrize(("interpolation", "early"), [("nearest", False), ("trilinear", False), ("trilinear", True)])
 @torch.no_grad()
 def test_with_channel_norm_a_stream_equals_the_whole_clip(
-    randomised, streamed, distance, interpolation, frames: int
+    randomised, streamed, distance, interpolation, early: bool, frames: int
 ) -> None:
-    vae = randomised(Causal3DVAE(**V1_0, base_channels=8, norm="channel", time_interpolation=interpolation))
+    knobs = V1_0 | {"base_channels": 8, "norm": "channel", "pool_early": early}
+    vae = randomised(Causal3DVAE(**knobs, time_interpolation=interpolation))
     video = torch.randn(1, 3, frames, 8, 16, generator=torch.Generator().manual_seed(1))
     latents = vae.encode(video).mode()
     decoded = vae.decode(latents)

@@ -77,7 +77,7 @@ def test_the_learned_part_of_the_time_layers_counts(published) -> None:
 def test_its_size_is_the_published_one() -> None:
     """97.3M + 149.5M parameters, counted on the original class with the published settings."""
     with torch.device("meta"):
-        vae = Causal3DVAE(time_resampling="mixed", attention="scrambled")
+        vae = Causal3DVAE(time_resampling="mixed")
     sizes = [sum(p.numel() for p in half.parameters()) for half in (vae.encoder, vae.decoder)]
     assert sizes == [97_349_330, 149_510_169]
 

@@ -57,8 +57,19 @@ FOLDING = NARROWING | {
     "timestep_conditioning": False,
 }
 CAUSAL = NARROWING | {"decoder_causal": True, "timestep_conditioning": False}
-RELEASES = {"first": FIRST, "plain": PLAIN, "narrowing": NARROWING, "folding": FOLDING, "causal": CAUSAL}
-TIMESTEP = 0.05
+# the decoder of 0.9.1, whose blocks add noise; and one that isn't conditioned and doesn't narrow
+NOISY = NARROWING | {"decoder_inject_noise": (True, False, True)}
+NOISY_FIRST = FIRST | {"decoder_inject_noise": (False, True, True, False)}
+RELEASES = {
+    "first": FIRST,
+    "plain": PLAIN,
+    "narrowing": NARROWING,
+    "noisy": NOISY,
+    "noisy-first": NOISY_FIRST,
+    "folding": FOLDING,
+    "causal": CAUSAL,
+}
+TIMESTEP, SEED = 0.05, 7
 
 
 def pair(settings: dict[str, Any], fill: Any) -> tuple[AutoencoderKLLTXVideo, LTXVAE, dict[str, Any]]:
@@ -73,7 +84,8 @@ def pair(settings: dict[str, Any], fill: Any) -> tuple[AutoencoderKLLTXVideo, LT
     published = theirs.state_dict()
     assert LAYOUT.recognise(config, published)
     knobs = LAYOUT.knobs(config, published)
-    ours = LTXVAE(**knobs, decode_timestep=TIMESTEP if knobs["timestep_conditioning"] else 0.0)
+    seed, timestep = SEED if knobs["decoder_noise"] else 0, TIMESTEP if knobs["timestep_conditioning"] else 0.0
+    ours = LTXVAE(**knobs, decode_timestep=timestep, noise_seed=seed)
     ours.load_state_dict(LAYOUT.to_ours(published, ours, knobs))
     return theirs, ours.eval(), knobs
 
@@ -91,6 +103,8 @@ def test_it_equals_diffusers(randomised, distance, release: str) -> None:
         assert distance(posterior.mode(), wanted.mean) < 1e-5
         assert distance(posterior.logvar, wanted.logvar) < 1e-5
         timestep = torch.full((batch,), TIMESTEP) if conditioned else None
+        # theirs draws noise from PyTorch's own source, in the order of the layers
+        torch.manual_seed(SEED)
         assert distance(ours.decode(wanted.mean), theirs.decode(wanted.mean, timestep).sample) < 1e-5
 
 
@@ -134,8 +148,17 @@ def test_a_checkpoint_brings_its_statistics(randomised) -> None:
             "upsample_factor": (2,) * 3,
             "timestep_conditioning": True,
         },
+        {
+            "decoder_block_out_channels": (256, 512, 1024),
+            "decoder_layers_per_block": (5, 6, 7, 8),
+            "decoder_spatio_temporal_scaling": (True,) * 3,
+            "decoder_inject_noise": (True, True, True, False),
+            "upsample_residual": (True,) * 3,
+            "upsample_factor": (2,) * 3,
+            "timestep_conditioning": True,
+        },
     ],
-    ids=["0.9.0", "0.9.5"],
+    ids=["0.9.0", "0.9.5", "0.9.1"],
 )
 def test_its_published_sizes_are_diffusers(release: dict[str, Any]) -> None:
     with torch.device("meta"):
@@ -163,7 +186,7 @@ def defaults() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("frames", [1, 5, 17, 33])
-@pytest.mark.parametrize("release", ["causal", "folding"])
+@pytest.mark.parametrize("release", ["causal", "folding", "noisy"])
 @torch.no_grad()
 def test_a_stream_equals_the_whole_clip(randomised, streamed, distance, release: str, frames: int) -> None:
     _, vae, _ = pair(RELEASES[release] | {"decoder_causal": True}, randomised)
@@ -173,6 +196,21 @@ def test_a_stream_equals_the_whole_clip(randomised, streamed, distance, release:
     for size in (1, 2, 4):
         assert distance(streamed(vae.encode_stream, video, size), latents) < 1e-5
         assert distance(streamed(vae.decode_stream, latents, size), decoded) < 1e-5
+
+
+@torch.no_grad()
+def test_the_noise_is_its_seeds_and_leaves_pytorchs_own_source_alone(randomised) -> None:
+    _, vae, knobs = pair(NOISY, randomised)
+    latents = torch.randn(2, 6, 2, 2, 3, generator=torch.Generator().manual_seed(1))
+    before = torch.get_rng_state()
+    video = vae.decode(latents)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(vae.decode(latents), video)
+    # nor does it depend on the batch
+    torch.testing.assert_close(vae.decode(latents[:1]), video[:1])
+    other = LTXVAE(**knobs, decode_timestep=TIMESTEP, noise_seed=SEED + 1).eval()
+    other.load_state_dict(vae.state_dict())
+    assert not torch.allclose(other.decode(latents), video, atol=1e-2)
 
 
 @torch.no_grad()
@@ -193,6 +231,9 @@ def test_the_published_decoder_looks_ahead(randomised, streamed) -> None:
         ({"upsamplers": (True,)}, "decoder_widths has 5 values, decoder_blocks 5 and upsamplers 1"),
         ({"upsamplers": (True, True, False, False)}, "shorten time 8 times and space 8 times, .* both 4 times"),
         ({"downsamplers": ("conv", "spatial", "conv", "none")}, "shorten time 4 times and space 8 times"),
+        ({"decoder_noise": (True, False)}, "decoder_noise has 2 values and decoder_blocks 5: give as many, or none"),
+        ({"noise_seed": 3}, "noise_seed=3 says nothing without decoder_noise"),
+        ({"noise_seed": 3, "decoder_noise": (False,) * 5}, "noise_seed=3 says nothing without decoder_noise"),
         ({"decode_timestep": 0.05}, "decode_timestep=0.05 says nothing without timestep_conditioning"),
         (
             {"downsamplers": ("spatiotemporal", "conv", "conv", "none"), "encoder_widths": (8, 12, 8, 8, 8)},
@@ -209,7 +250,6 @@ def test_knobs_that_do_not_fit_are_refused(knobs: dict[str, Any], message: str) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"decoder_inject_noise": (True, False, False, False)}, r"another release than LTX-Video 0\.9\.1"),
         ({"encoder_causal": False}, "encoder_causal=False is not implemented: only True is"),
         ({"patch_size_t": 2}, "patch_size_t=2"),
         ({"upsample_factor": (1, 2, 1)}, "mixed levels"),

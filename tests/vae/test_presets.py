@@ -58,6 +58,15 @@ WAN_2_2 = {
     "latents_mean": WAN_2_2_MEAN,
     "latents_std": WAN_2_2_STD,
 }
+LTX_0_9_1 = {
+    "decoder_block_out_channels": (256, 512, 1024),
+    "decoder_layers_per_block": (5, 6, 7, 8),
+    "decoder_spatio_temporal_scaling": (True,) * 3,
+    "decoder_inject_noise": (True, True, True, False),
+    "upsample_residual": (True,) * 3,
+    "upsample_factor": (2,) * 3,
+    "timestep_conditioning": True,
+}
 LTX_0_9_5 = {
     "block_out_channels": (128, 256, 512, 1024, 2048),
     "down_block_types": ("LTXVideo095DownBlock3D",) * 4,
@@ -116,6 +125,21 @@ def imagenet(channels: int, widths: tuple[int, ...], scale: float) -> dict[str, 
     }
 
 
+def structured(widths: tuple[int, ...], scale: float) -> dict[str, Any]:
+    """The config of a DC-AE 1.5, after its authors' code (dc_gen/aecore/models/dc_ae.py of DC-Gen)."""
+    blocks = (0, 5, 10, *(4,) * (len(widths) - 3))
+    return {
+        "latent_channels": 128,
+        **{f"{half}_block_out_channels": widths for half in ("encoder", "decoder")},
+        **{f"{half}_qkv_multiscales": ((),) * len(widths) for half in ("encoder", "decoder")},
+        **{f"{half}_layers_per_block": blocks for half in ("encoder", "decoder")},
+        "encoder_out_shortcut": False,
+        "decoder_in_shortcut": False,
+        "decoder_conv_act_fn": "silu",
+        "scaling_factor": scale,
+    }
+
+
 F32 = (128, 256, 512, 512, 1024, 1024)
 # preset -> family of the checkpoint, class of diffusers, config of the release
 DIFFUSERS: Mapping[str, tuple[str, type[nn.Module], dict[str, Any]]] = {
@@ -123,6 +147,8 @@ DIFFUSERS: Mapping[str, tuple[str, type[nn.Module], dict[str, Any]]] = {
     "cogvideox_5b_vae": ("cogvideox", AutoencoderKLCogVideoX, {"scaling_factor": 0.7}),
     "dc_ae_f128c512_in_vae": ("dc", AutoencoderDC, imagenet(512, (*F32, 2048, 2048), 0.4883)),
     "dc_ae_f128c512_mix_vae": ("dc", AutoencoderDC, imagenet(512, (*F32, 2048, 2048), 0.3620)),
+    "dc_ae_f32c128_1_5_vae": ("dc", AutoencoderDC, structured(F32, 1.0)),
+    "dc_ae_f64c128_1_5_vae": ("dc", AutoencoderDC, structured((*F32, 1024), 0.5935)),
     "dc_ae_f32c32_in_vae": ("dc", AutoencoderDC, imagenet(32, F32, 0.3189)),
     "dc_ae_f32c32_mix_vae": ("dc", AutoencoderDC, imagenet(32, F32, 0.4552)),
     "dc_ae_f32c32_sana_vae": ("dc", AutoencoderDC, SANA),
@@ -132,6 +158,7 @@ DIFFUSERS: Mapping[str, tuple[str, type[nn.Module], dict[str, Any]]] = {
     "flux_vae": ("sd", AutoencoderKL, {**SD3, "scaling_factor": 0.3611, "shift_factor": 0.1159}),
     "hunyuan_vae": ("hunyuan", AutoencoderKLHunyuanVideo, {}),
     "ltx_0_9_0_vae": ("ltx", AutoencoderKLLTXVideo, {}),
+    "ltx_0_9_1_vae": ("ltx", AutoencoderKLLTXVideo, LTX_0_9_1),
     "ltx_0_9_5_vae": ("ltx", AutoencoderKLLTXVideo, LTX_0_9_5),
     "sd3_vae": ("sd", AutoencoderKL, {**SD3, "scaling_factor": 1.5305, "shift_factor": 0.0609}),
     "sd_vae": ("sd", AutoencoderKL, SD),

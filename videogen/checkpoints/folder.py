@@ -122,12 +122,26 @@ def copy_part(source: Path, folder: Path, precision: str) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a part's folder."""
+    """The `config.json` of a part's folder; FileNotFoundError if there is none, ValueError as `read_json`."""
     path = folder / CONFIG
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {CONFIG}: it is no checkpoint of a part")
-    config: dict[str, Any] = json.loads(path.read_text())
-    return config
+    return read_json(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The mapping that a JSON file holds.
+
+    Raises:
+        ValueError: the file is damaged, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}): copy it anew") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds {type(content).__name__}, not names and values: copy it anew")
+    return content
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

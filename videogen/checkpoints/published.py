@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 import json
 import math
-import pkgutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from videogen.checkpoints import layouts
 from videogen.checkpoints.folder import CONFIG, read_config, write_folder
 from videogen.checkpoints.layout import Config, Layout, LayoutError
+from videogen.checkpoints.layouts import LAYOUTS
 from videogen.checkpoints.tensors import PICKLES, read_tensors
 from videogen.kinds import registry
 
@@ -29,9 +28,15 @@ NEUTRAL = {"latent_shift": 0.0, "latent_scale": 1.0}
 
 @functools.cache
 def families() -> Mapping[str, Layout]:
-    """The known layouts by the name of their module."""
-    names = sorted(module.name for module in pkgutil.iter_modules(layouts.__path__) if not module.name.startswith("_"))
-    return {name: importlib.import_module(f"{layouts.__name__}.{name}").LAYOUT for name in names}
+    """All registered layouts by name; one that can't be loaded here is warned of and left out."""
+    found = {}
+    for name in LAYOUTS.names():
+        try:
+            found[name] = LAYOUTS.build(name)
+        except Exception as error:
+            # a plugin may fail in any way, and the other families are read all the same
+            warnings.warn(f"layout {name!r} can't be loaded, so its family isn't recognised: {error}", stacklevel=2)
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Published:
             LayoutError: keys and shapes that don't fit; each is named.
         """
         part: nn.Module = registry(self.layout.kind).build(self.layout.part, **self.knobs, **more)
-        part.load_state_dict(self.layout.to_ours(self.tensors, part, self.knobs))
+        self._load(part)
         return part.float().eval()
 
     def fill(self, part: nn.Module, name: str, knobs: Config) -> None:
@@ -76,7 +81,14 @@ class Published:
         if differing:
             said = "; ".join(f"{key}: {self.knobs[key]!r} there, {knobs.get(key)!r} asked for" for key in differing)
             raise LayoutError(f"the weights in {self.path} are of another {name!r} ({said}): set what they say")
-        part.load_state_dict(self.layout.to_ours(self.tensors, part, self.knobs))
+        self._load(part)
+
+    def _load(self, part: nn.Module) -> None:
+        try:
+            ours = self.layout.to_ours(self.tensors, part, self.knobs)
+        except LayoutError as error:
+            raise LayoutError(f"{self.path}: {error}") from error
+        part.load_state_dict(ours)
 
 
 def is_published(path: Path) -> bool:
@@ -116,7 +128,7 @@ def read_published(path: Path) -> Published:
         ValueError, FileNotFoundError: see `read_tensors`; a config of settings that are not implemented.
     """
     folder = path if path.is_dir() else path.parent
-    config = json.loads((folder / CONFIG).read_text()) if (folder / CONFIG).is_file() else {}
+    config = read_config(folder) if (folder / CONFIG).is_file() else {}
     tensors = read_tensors(path)
     layout = recognise(config, tensors, path)
     own = layout.own(tensors)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+
+from videogen.checkpoints.folder import read_json
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 INDEX = ".index.json"
@@ -41,7 +42,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
-    where = json.loads(index.read_text())["weight_map"]
+    where = read_json(index).get("weight_map")
+    if not isinstance(where, Mapping):
+        raise ValueError(f"{index} has no weight_map: it is no index of shards")
     tensors: dict[str, Tensor] = {}
     for name in sorted(set(where.values())):
         # a name, never a path: an index may not lead out of its folder

@@ -6,7 +6,8 @@ OVERVIEW = """\
 Text to video from interchangeable parts.
 
   videogen generate "a red circle moving right"    a video, and a contact sheet beside it
-  videogen reconstruct input=clip.mp4              a clip through the VAE: PSNR, SSIM, side by side
+  videogen reconstruct input=clip.mp4              a clip through the VAE: PSNR, SSIM, side by side; weights= takes
+                                                   published files and folders too
   videogen train train=shapes_dit                  train a VAE or a denoiser; goes on where it was killed
   videogen evaluate task=adherence                 measure a model
   videogen list [kind] [pattern]                   the parts there are
@@ -27,6 +28,11 @@ The model:
   vae.memory_budget=4GiB    encode and decode in chunks and tiles that fit; says which
   vae= denoiser= dit.block= text= objective= scheduler= attention=
                             another part in that place, see `videogen list`; its knobs as vae.<knob>=value"""
+
+# of the commands that build a VAE alone
+_PUBLISHED = """
+A published VAE, its authors' file or diffusers' folder, by its preset (model=*_vae):
+  model=wan2_1_vae weights=Wan2.1_VAE.pth"""
 
 _SAMPLING = """
 Sampling:
@@ -57,7 +63,8 @@ videogen reconstruct input=clip.mp4 [key=value ...]
   seconds= or num_frames=
                       how much to take; without them, all
   chunk=16            frames at a time: a long film takes no more memory than a short one
-{_MODEL}""",
+{_MODEL}
+{_PUBLISHED}""",
     "train": f"""\
 videogen train train=<preset> [key=value ...]
 
@@ -77,7 +84,8 @@ videogen evaluate [task=adherence|reconstruction] [key=value ...]
   input=folder           of the clips, for task=reconstruction; split=test of its metadata.jsonl, if it has one
   output=result.json     the numbers
 {_SAMPLING}
-{_MODEL}""",
+{_MODEL}
+{_PUBLISHED} task=reconstruction input=folder""",
     "list": "videogen list [kind] [pattern] [--markdown], e.g. videogen list vae 'w*'",
     "show": "videogen show <kind> <name>, e.g. videogen show vae wavelet",
 }

@@ -12,6 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Generator, Tensor, nn
 
+from videogen.bounded import on_meta
+
+#: of the images that are tried when a network's least side is sought, in pixels
+LARGEST = 512
+
 
 class PerceptualDistance(nn.Module):
     """Squared distance of unit-length features, at every level of a network that timm knows (arXiv 1801.03924).
@@ -32,6 +37,7 @@ class PerceptualDistance(nn.Module):
 
     def __init__(self, name: str, weights: str) -> None:
         super().__init__()
+        self.name = name
         self.network, mean, std = _load(name, weights)
         self.eval().requires_grad_(False)
         # pixels here are in [-1, 1], the network's means and deviations are for [0, 1]
@@ -44,6 +50,22 @@ class PerceptualDistance(nn.Module):
         levels = [F.normalize(level.float(), dim=1, eps=1e-10).chunk(2) for level in self.network(both)]
         return torch.stack([(a - b).square().sum(1).mean() for a, b in levels]).sum()
 
+    def check(self, height: int, width: int) -> None:
+        """Refuse images that vanish on their way through the network; found on the meta device, so at once.
+
+        Raises:
+            ValueError: the network can't take such images; the least side that it takes is named.
+        """
+        hollow = on_meta(self.network)
+        if _takes(hollow, height, width):
+            return
+        least = next((side for side in range(1, LARGEST + 1) if _takes(hollow, side, side)), None)
+        limit = f"{least} pixels a side are its least" if least else f"it takes none of up to {LARGEST} pixels a side"
+        raise ValueError(
+            f"train.perceptual_model={self.name!r} can't take frames of {height}x{width}, and {limit}: choose larger "
+            "train.sizes, another train.perceptual_model, or train.perceptual=0"
+        )
+
 
 def draw_frames(videos: tuple[Tensor, ...], count: int, source: Generator) -> tuple[Tensor, ...]:
     """Up to `count` random frames of each clip, the same of each video: (B, 3, T, H, W) -> (B * count, 3, H, W)."""
@@ -51,6 +73,14 @@ def draw_frames(videos: tuple[Tensor, ...], count: int, source: Generator) -> tu
     chosen = torch.rand(batch, frames, generator=source).argsort(1)[:, :count]
     rows = torch.arange(batch).unsqueeze(1)
     return tuple(video[rows, :, chosen].flatten(0, 1) for video in videos)
+
+
+def _takes(hollow: nn.Module, height: int, width: int) -> bool:
+    try:
+        hollow(torch.empty(1, 3, height, width, device="meta"))
+    except RuntimeError:
+        return False
+    return True
 
 
 def _load(name: str, weights: str) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:

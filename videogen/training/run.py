@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from videogen.checkpoints import newest, save_part, write_folder
 from videogen.data import Dataset
-from videogen.training.draw import check_settings, generator
+from videogen.training.checks import check_settings
+from videogen.training.draw import generator
 from videogen.training.ema import EMA
 from videogen.training.learners import DenoiserLearner, Learner, VAELearner
 from videogen.training.log import RunLog
@@ -64,9 +65,7 @@ def _learner(parts: Any, dataset: Dataset, settings: TrainSettings) -> Learner:
         return VAELearner(parts.vae, dataset, settings)
     if settings.part == "denoiser":
         return DenoiserLearner(parts.vae, parts.denoiser, parts.text, parts.objective, dataset, settings)
-    if settings.part == "text":
-        return PhraseLearner(parts.text, dataset, settings)
-    raise ValueError(f"train.part={settings.part!r}: choose vae, vae_decoder, text or denoiser")
+    return PhraseLearner(parts.text, dataset, settings)
 
 
 class Run:

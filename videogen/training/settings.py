@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class TrainSettings:
-    """Settings of one training run.
+    """Settings of one training run; those that the part which learns would ignore have to keep their defaults.
 
     Args:
         part: which part learns: "vae", "vae_decoder" (encoder frozen), "text" (the encoder of words, before its
@@ -25,19 +25,19 @@ class TrainSettings:
         seed: of the data order and of all noise.
         num_frames: clip lengths to draw from.
         num_frames_weights: how often each length is drawn.
-        sizes: [height, width] pairs to draw from.
+        sizes: [height, width] pairs to draw from (not of part=text, which sees no clips; nor their weights).
         sizes_weights: how often each size is drawn.
         precision: "float32" or "bfloat16" (autocast).
-        text_dropout: share of samples trained without text, for classifier-free guidance.
+        text_dropout: share of samples trained without text, for classifier-free guidance (denoiser only).
         cached_clips: encode this many clips once and draw from them (denoiser only); 0 encodes anew at each step.
         reconstruction: "l2" or "l1", squared or absolute error of the pixels (this and all below to `export_precision`:
             VAE only).
-        kl_weight: weight of the KL term.
+        kl_weight: weight of the KL term, which part=vae_decoder logs and doesn't learn from.
         commitment_weight: weight of the commitment loss of a VAE whose latents are codes. VideoGPT's 0.25 stands beside
             a squared error divided by 0.24, the variance of its pixels: it is 0.06 here.
         perceptual: weight of the perceptual loss, the distance of a network's features; 0 for none.
-        perceptual_model: that network, by its name in timm; a convolutional one, as frames come in any size that is not
-            below its coarsest stride.
+        perceptual_model: that network, by its name in timm; a convolutional one, as frames come in any size. Some have
+            a least one, such as 32 pixels a side of vgg11, whose coarsest stride that is.
         perceptual_weights: its weights, a local safetensors file with timm's names; nothing is downloaded.
         perceptual_frames: frames of each clip, drawn at random, that the perceptual loss sees.
         discriminator: weight of the adversarial loss, as a share of the reconstruction's gradient at the decoder's last
@@ -47,7 +47,7 @@ class TrainSettings:
         discriminator_learning_rate: peak of the discriminator's schedule, which has the shape of the VAE's.
         discriminator_channels: width of the discriminator's first layer.
         export_precision: "float32" or "float16", how the finished model's weights are stored.
-        compile: compile each block of the denoiser with torch.compile; takes a minute, then a third faster on CPU.
+        compile: compile each block with torch.compile (denoiser only); takes a minute, then a third faster on CPU.
         threads: CPU threads, 0 for all.
     """
 

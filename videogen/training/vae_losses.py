@@ -37,7 +37,8 @@ class VAELoss:
         settings: of the run.
 
     Raises:
-        ValueError: a perceptual loss without weights, or with weights that don't fit.
+        ValueError: a perceptual loss without weights, or with weights that don't fit, or on frames that its network
+            can't take.
     """
 
     def __init__(self, vae: Any, settings: TrainSettings) -> None:
@@ -99,4 +100,7 @@ def _perceptual(settings: TrainSettings) -> PerceptualDistance:
             "train.perceptual_weights names none: give a local safetensors file with timm's weights of that model, or "
             "train.perceptual=0"
         )
-    return PerceptualDistance(settings.perceptual_model, settings.perceptual_weights)
+    distance = PerceptualDistance(settings.perceptual_model, settings.perceptual_weights)
+    for height, width in settings.sizes:
+        distance.check(height, width)
+    return distance

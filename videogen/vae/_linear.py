@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from videogen.vae._streaming import StreamCache, with_past
 
-PATCH = (4, 8, 8)
+#: height and width of a patch, in pixels
+SIDE = 8
 
 
 class LinearPath(nn.Module):
-    """Each latent as a linear map of its own 4x8x8 patch, and back: the network beside it learns only what is left.
+    """Each latent as a linear map of its own patch, and back: the network beside it learns only what is left.
 
     The idea of residual autoencoding (DC-AE, https://arxiv.org/abs/2410.10733, section 3.1) with learned maps in the
     place of its channel averaging: principal components are the best linear code of given size, and `fit` starts
@@ -23,23 +24,24 @@ class LinearPath(nn.Module):
 
     Args:
         latent_channels: channels of the latents.
+        frames: of a patch, which is 8x8 pixels large.
     """
 
-    def __init__(self, latent_channels: int) -> None:
+    def __init__(self, latent_channels: int, frames: int) -> None:
         super().__init__()
-        values = 3 * PATCH[0] * PATCH[1] * PATCH[2]
+        self.frames, values = frames, 3 * frames * SIDE**2
         self.analysis, self.synthesis = nn.Linear(values, latent_channels), nn.Linear(latent_channels, values)
 
     def encode(self, video: Tensor, cache: StreamCache | None) -> Tensor:
-        """Video (B, 3, 1 + 4k, H, W) -> latents (B, C, 1 + k, H/8, W/8); the first frame's patch repeats it."""
-        latents: Tensor = self.analysis(self._patches(with_past(self, video, PATCH[0] - 1, 0, cache)))
+        """Video (B, 3, 1 + frames k, H, W) -> latents (B, C, 1 + k, H/8, W/8); the first frame's patch repeats it."""
+        latents: Tensor = self.analysis(self._patches(with_past(self, video, self.frames - 1, 0, cache)))
         return latents.movedim(-1, 1)
 
     def decode(self, latents: Tensor, first: bool) -> Tensor:
         """Latents -> video; `first` says that they start a clip, whose first frame stands alone."""
         pattern = "b t h w (c p q r) -> b c (t p) (h q) (w r)"
-        video: Tensor = rearrange(self.synthesis(latents.movedim(1, -1)), pattern, p=PATCH[0], q=PATCH[1], r=PATCH[2])
-        return video[:, :, PATCH[0] - 1 :] if first else video
+        video: Tensor = rearrange(self.synthesis(latents.movedim(1, -1)), pattern, p=self.frames, q=SIDE, r=SIDE)
+        return video[:, :, self.frames - 1 :] if first else video
 
     @torch.no_grad()
     def fit(self, clips: Iterable[Tensor]) -> None:
@@ -56,12 +58,11 @@ class LinearPath(nn.Module):
         self.synthesis.bias.copy_(mean)
 
     def _rows(self, video: Tensor) -> Tensor:
-        return self._patches(with_past(self, video, PATCH[0] - 1, 0, None)).flatten(0, 3)
+        return self._patches(with_past(self, video, self.frames - 1, 0, None)).flatten(0, 3)
 
-    @staticmethod
-    def _patches(video: Tensor) -> Tensor:
+    def _patches(self, video: Tensor) -> Tensor:
         pattern = "b c (t p) (h q) (w r) -> b t h w (c p q r)"
-        return rearrange(video, pattern, p=PATCH[0], q=PATCH[1], r=PATCH[2])
+        return rearrange(video, pattern, p=self.frames, q=SIDE, r=SIDE)
 
 
 def start_silent(*layers: nn.Module) -> None:

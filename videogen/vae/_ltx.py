@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from videogen.vae._layers import CausalConv3d, ChannelNorm, Stack
 from videogen.vae._streaming import StreamCache, begins
@@ -21,20 +21,33 @@ class Level(nn.Module):
     """A change of width and resolution, then residual blocks; conditioned ones share an embedding of the timestep."""
 
     def __init__(
-        self, change: Sequence[nn.Module], width: int, blocks: int, *, causal: bool = True, conditioned: bool = False
+        self,
+        change: Sequence[nn.Module],
+        width: int,
+        blocks: int,
+        *,
+        causal: bool = True,
+        conditioned: bool = False,
+        noisy: bool = False,
     ) -> None:
         super().__init__()
         self.change = Stack(*change)
         self.embed = embedding(4 * width) if conditioned else None
         self.blocks = nn.ModuleList(
-            ResBlock(width, width, causal=causal, conditioned=conditioned) for _ in range(blocks)
+            ResBlock(width, width, causal=causal, conditioned=conditioned, noisy=noisy) for _ in range(blocks)
         )
 
-    def forward(self, x: Tensor, cache: StreamCache | None = None, time: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        cache: StreamCache | None = None,
+        time: Tensor | None = None,
+        source: Generator | None = None,
+    ) -> Tensor:
         x = self.change(x, cache)
         shared = None if self.embed is None else self.embed(time).unflatten(0, (4, -1))
         for block in self.blocks:
-            x = block(x, cache, shared)
+            x = block(x, cache, shared, source)
         return x
 
 
@@ -56,24 +69,43 @@ class TimeConv(CausalConv3d):
 
 
 class ResBlock(nn.Module):
-    """norm, SiLU, convolution, twice, plus the input; conditioned blocks shift and scale what the norms give."""
+    """norm, SiLU, convolution, twice, plus the input; conditioned blocks shift and scale what the norms give.
 
-    def __init__(self, channels_in: int, channels_out: int, *, causal: bool = True, conditioned: bool = False) -> None:
+    Noisy ones add noise to what each convolution gives, times a learned size of each channel, as StyleGAN does
+    (https://arxiv.org/abs/1812.04948, section 2).
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        *,
+        causal: bool = True,
+        conditioned: bool = False,
+        noisy: bool = False,
+    ) -> None:
         super().__init__()
         self.conv1 = TimeConv(channels_in, channels_out, causal=causal)
         self.conv2 = TimeConv(channels_out, channels_out, causal=causal)
         self.scale_shift_table = table(4, channels_in) if conditioned else None
+        self.noise1, self.noise2 = (nn.Parameter(torch.zeros(channels_out)) if noisy else None for _ in range(2))
         self.shortcut = None
         if channels_in != channels_out:
             self.norm, self.shortcut = ChannelNorm(channels_in), TimeConv(channels_in, channels_out, 1)
 
-    def forward(self, x: Tensor, cache: StreamCache | None = None, time: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        cache: StreamCache | None = None,
+        time: Tensor | None = None,
+        source: Generator | None = None,
+    ) -> Tensor:
         first, second = None, None
         if self.scale_shift_table is not None:
             assert time is not None
             first, second = (time + self.scale_shift_table).chunk(2)
-        h = self.conv1(F.silu(modulated(x, first)), cache)
-        h = self.conv2(F.silu(modulated(h, second)), cache)
+        h = with_noise(self.conv1(F.silu(modulated(x, first)), cache), self.noise1, source)
+        h = with_noise(self.conv2(F.silu(modulated(h, second)), cache), self.noise2, source)
         skip: Tensor = x if self.shortcut is None else self.shortcut(self.norm(x), cache)
         out: Tensor = skip + h
         return out
@@ -138,6 +170,15 @@ def modulated(x: Tensor, shift_scale: Tensor | None = None) -> Tensor:
         return h
     shift, scale = shift_scale[..., None, None, None].unbind()
     return h * (1 + scale) + shift
+
+
+def with_noise(x: Tensor, size: Tensor | None, source: Generator | None) -> Tensor:
+    """Plus one normal value a position, the same for all frames and clips, times the size of each channel (C,)."""
+    if size is None:
+        return x
+    # drawn where the source is, so that the same seed gives the same noise on every device
+    noise = torch.randn(x.shape[-2:], generator=source, device="cpu").to(x)
+    return x + noise * size[:, None, None, None]
 
 
 def embedding(width: int) -> nn.Sequential:

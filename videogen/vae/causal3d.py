@@ -41,13 +41,16 @@ class Causal3DVAE(CausalVAE):
             after them and without weights, by averages of three frames and by interpolation; "mixed", as in v1.1, by
             these and by convolutions along time, in a learned proportion.
         fine_in_time: the fine levels of the encoder are causal in 3D too, as in v1.0.
-        attention: among the positions of each frame; "scrambled" reproduces v1.0 and v1.1, trained with a
-            reshape that takes channels for frames, so positions of a clip attend by mixtures of its frames.
+        pool_early: the encoder averages frames after its first two halvings of height and width, not after its last
+            two, as in v1.0; only with time_resampling="pool" and fine_in_time.
+        attention: among the positions of each frame; "scrambled" reproduces v1.0, trained with a reshape that takes
+            channels for frames, so positions of a clip attend by mixtures of its frames.
         latent_shift: per channel; zeros when empty.
         latent_scale: per channel; ones when empty.
 
     Raises:
-        ValueError: fewer than 3 levels, or widths that don't split into the groups.
+        ValueError: fewer than 3 levels, widths that don't split into the groups, or early pooling where nothing is
+            pooled or the fine levels are 2D.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Causal3DVAE(CausalVAE):
         time_interpolation: Interpolation = "trilinear",
         time_resampling: TimeResampling = "conv",
         fine_in_time: bool = False,
+        pool_early: bool = False,
         attention: Attention = "frame",
         latent_shift: tuple[float, ...] = (),
         latent_scale: tuple[float, ...] = (),
@@ -71,6 +75,11 @@ class Causal3DVAE(CausalVAE):
             raise ValueError(
                 f"channel_multipliers={tuple(channel_multipliers)} has {len(channel_multipliers)} levels, but time is "
                 f"halved {TIME_STEPS} times: give at least {TIME_STEPS + 1}"
+            )
+        if pool_early and (time_resampling != "pool" or not fine_in_time):
+            raise ValueError(
+                f"pool_early with time_resampling={time_resampling!r} and fine_in_time={fine_in_time}: early levels "
+                "are pooled over time only with time_resampling='pool' and fine_in_time=true"
             )
         self._spec = VAESpec(
             latent_channels=latent_channels,
@@ -94,7 +103,14 @@ class Causal3DVAE(CausalVAE):
         widths = [base_channels * multiplier for multiplier in channel_multipliers]
         make = make_norm(norm, norm_groups)
         self.encoder = Encoder(
-            latent_channels, widths, num_res_blocks, make, time_resampling, attention, fine_in_time=fine_in_time
+            latent_channels,
+            widths,
+            num_res_blocks,
+            make,
+            time_resampling,
+            attention,
+            fine_in_time=fine_in_time,
+            pool_early=pool_early,
         )
         self.decoder = Decoder(
             latent_channels, widths, num_res_blocks + 1, make, time_resampling, attention, time_interpolation
@@ -129,6 +145,7 @@ class Encoder(nn.Module):
         attention: Attention,
         *,
         fine_in_time: bool,
+        pool_early: bool,
     ) -> None:
         super().__init__()
         self.fine_in_time, alone = fine_in_time, not fine_in_time
@@ -136,11 +153,13 @@ class Encoder(nn.Module):
             CausalConv3d(3, widths[0]) if fine_in_time else FrameConv(3, widths[0], 3, padding=1),
             *res_blocks(widths[0], widths[0], blocks, norm, frames_alone=alone),
         ]
-        for source, width in pairwise(widths[:-TIME_STEPS]):
-            fine += [SpaceDownsample(source), *res_blocks(source, width, blocks, norm, frames_alone=alone)]
         coarse: list[nn.Module] = []
-        for source, width in pairwise(widths[-TIME_STEPS - 1 :]):
-            coarse += [*space_time_downsample(time_resampling, source), *res_blocks(source, width, blocks, norm)]
+        split = len(widths) - 1 - TIME_STEPS
+        in_time = range(TIME_STEPS) if pool_early else range(split, len(widths) - 1)
+        for level, (source, width) in enumerate(pairwise(widths)):
+            layers = space_time_downsample(time_resampling, source) if level in in_time else [SpaceDownsample(source)]
+            layers += res_blocks(source, width, blocks, norm, frames_alone=alone and level < split)
+            (fine if level < split else coarse).extend(layers)
         self.fine, self.coarse = Stack(*fine), Stack(*coarse)
         self.middle = make_middle(widths[-1], norm, attention)
         self.norm, self.out = norm(widths[-1]), CausalConv3d(widths[-1], 2 * latent)

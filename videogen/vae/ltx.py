@@ -54,12 +54,16 @@ class LTXVAE(CausalVAE):
         decoder_causal: the decoder looks only backward in time, so that both halves stream; published ones look ahead.
         timestep_conditioning: the decoder is told how noisy the latents are, and denoises them (0.9.1 on).
         decode_timestep: how noisy conditioned decoders take the latents to be, 0 to 1.
+        decoder_noise: whether the decoder's blocks add noise to their features, for each level and the middle; none do
+            when empty (0.9.1 alone has it). It is the same for all frames of all clips of one size, so that it neither
+            flickers nor depends on the batch.
+        noise_seed: of that noise: the same latents give the same video.
         latent_shift: per channel; zeros when empty.
         latent_scale: per channel; ones when empty.
 
     Raises:
         ValueError: tuples whose lengths don't fit, halves of unequal strides, a timestep that nothing is conditioned
-            on, or widths that a shortcut can't fold.
+            on, a seed of noise that nothing adds, or widths that a shortcut can't fold.
     """
 
     latent_mean: Tensor
@@ -81,6 +85,8 @@ class LTXVAE(CausalVAE):
         decoder_causal: bool = False,
         timestep_conditioning: bool = False,
         decode_timestep: float = 0.0,
+        decoder_noise: tuple[bool, ...] = (),
+        noise_seed: int = 0,
         latent_shift: tuple[float, ...] = (),
         latent_scale: tuple[float, ...] = (),
     ) -> None:
@@ -89,6 +95,13 @@ class LTXVAE(CausalVAE):
         _check_lengths("decoder", decoder_widths, decoder_blocks, "upsamplers", len(upsamplers))
         if decode_timestep and not timestep_conditioning:
             raise ValueError(f"decode_timestep={decode_timestep} says nothing without timestep_conditioning=true")
+        if len(decoder_noise) not in (0, len(decoder_blocks)):
+            raise ValueError(
+                f"decoder_noise has {len(decoder_noise)} values and decoder_blocks {len(decoder_blocks)}: give as "
+                "many, or none"
+            )
+        if noise_seed and not any(decoder_noise):
+            raise ValueError(f"noise_seed={noise_seed} says nothing without decoder_noise on some level")
         time, space, _ = (math.prod(strides) for strides in zip(*(STRIDES[d] for d in downsamplers), strict=True))
         doubled = 2 ** sum(upsamplers)
         if (time, space) != (doubled, doubled):
@@ -122,6 +135,8 @@ class LTXVAE(CausalVAE):
             residual=upsample_residual,
             narrows=upsample_narrows,
             timestep=decode_timestep if timestep_conditioning else None,
+            noisy=decoder_noise or (False,) * len(decoder_blocks),
+            seed=noise_seed,
         )
         self.register_buffer("latent_mean", torch.tensor(self._spec.shift))
         self.register_buffer("latent_std", 1 / torch.tensor(self._spec.scale))
@@ -178,6 +193,8 @@ class Decoder(nn.Module):
 
     Args:
         timestep: how noisy the latents are, if the decoder is conditioned on it.
+        noisy: whether the blocks of each level and of the middle add noise.
+        seed: of that noise.
     """
 
     time_scale: Tensor
@@ -194,20 +211,23 @@ class Decoder(nn.Module):
         residual: bool,
         narrows: bool,
         timestep: float | None,
+        noisy: Sequence[bool],
+        seed: int,
     ) -> None:
         super().__init__()
         self.timestep, conditioned = timestep, timestep is not None
+        self.seed = seed if any(noisy) else None
         self.conv_in = TimeConv(latent, widths[-1], causal=causal)
-        levels = [Level((), widths[-1], blocks[-1], causal=causal, conditioned=conditioned)]
-        coarse_first = (pairwise(reversed(widths)), reversed(blocks[:-1]), reversed(upsamplers))
-        for (source, width), count, doubles in zip(*coarse_first, strict=True):
+        levels = [Level((), widths[-1], blocks[-1], causal=causal, conditioned=conditioned, noisy=noisy[-1])]
+        coarse_first = (pairwise(reversed(widths)), reversed(blocks[:-1]), reversed(upsamplers), reversed(noisy[:-1]))
+        for (source, width), count, doubles, adds in zip(*coarse_first, strict=True):
             change: list[nn.Module] = []
             if source != width and not (doubles and narrows):
                 change.append(ResBlock(source, width, causal=causal))
                 source = width
             if doubles:
                 change.append(Upsample(source, width, causal=causal, residual=residual))
-            levels.append(Level(change, width, count, causal=causal, conditioned=conditioned))
+            levels.append(Level(change, width, count, causal=causal, conditioned=conditioned, noisy=adds))
         self.levels, self.out = nn.ModuleList(levels), TimeConv(widths[0], pixels, causal=causal)
         if conditioned:
             self.register_buffer("time_scale", torch.tensor([1000.0]))
@@ -215,9 +235,11 @@ class Decoder(nn.Module):
 
     def forward(self, latents: Tensor, cache: StreamCache | None = None) -> Tensor:
         time = None if self.timestep is None else waves(self.timestep * self.time_scale).to(latents)
+        # begun anew for each chunk of a stream: all frames have the same noise
+        source = None if self.seed is None else torch.Generator().manual_seed(self.seed)
         h = self.conv_in(latents, cache)
         for level in self.levels:
-            h = level(h, cache, time)
+            h = level(h, cache, time, source)
         h = modulated(h, None if time is None else self.embed(time).unflatten(0, (2, -1)) + self.scale_shift_table)
         patches: Tensor = self.out(F.silu(h), cache)
         return patches

@@ -35,14 +35,13 @@ class WaveletVAE(CausalVAE):
         flow_res_blocks: residual blocks on each low-frequency path of the decoder.
         use_attention: spatial attention among the positions of a latent frame.
         linear_path: a learned linear code of each patch beside the network; small models learn much faster with it.
-            Its patches are of 4 frames.
         time_interpolation: how the decoder doubles frames; "nearest" needs no look-ahead in a stream.
         haar_gain: gain of the 3D Haar coefficients; 1 / (2 sqrt 2) is orthogonal, published weights have 0.3536.
         latent_shift: per channel; zeros when empty.
         latent_scale: per channel; ones when empty.
 
     Raises:
-        ValueError: a temporal stride that is neither 4 nor 8, or 8 with a linear path.
+        ValueError: a temporal stride that is neither 4 nor 8.
     """
 
     def __init__(
@@ -67,8 +66,6 @@ class WaveletVAE(CausalVAE):
             raise ValueError(
                 f"temporal_stride={temporal_stride} is neither 4 nor 8: the two levels halve time so often"
             )
-        if linear_path and temporal_stride != 4:
-            raise ValueError(f"linear_path codes patches of 4 frames, not {temporal_stride}: use temporal_stride=4")
         self._spec = VAESpec(
             latent_channels=latent_channels,
             temporal_stride=temporal_stride,
@@ -77,7 +74,7 @@ class WaveletVAE(CausalVAE):
             shift=latent_shift,
             scale=latent_scale,
         )
-        self.linear = LinearPath(latent_channels) if linear_path else None
+        self.linear = LinearPath(latent_channels, temporal_stride) if linear_path else None
         self.lookahead = 1 if time_interpolation == "trilinear" else 0
         self.haar = Haar3D(haar_gain)
         in_time = temporal_stride == 8

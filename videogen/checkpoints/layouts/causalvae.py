@@ -6,28 +6,30 @@ from collections.abc import Collection
 from typing import Any
 
 from videogen.checkpoints.layout import Config, Layout
-from videogen.checkpoints.layouts import odvae
+from videogen.checkpoints.layouts import LAYOUTS, odvae
 from videogen.vae.causal3d import TIME_STEPS
 
 BLOCKS, IN_TIME = "encoder_resnet_blocks", "encoder_temporal_downsample"
-#: the layers of each release, level by level from the finest
+#: when v1.0 averages frames: the class has it late, the configuration of its release (scripts/causalvae/release.json)
+#: early; no tensor tells, the config decides
+LATE, EARLY = ["", "TimeDownsample2x", "TimeDownsample2x", ""], ["TimeDownsample2x", "TimeDownsample2x", "", ""]
+#: the layers of each release, level by level from the finest; v1.1's as its docs/Train_And_Eval_CausalVideoVAE.md says
 RELEASES = {
     "v1.0": {
         BLOCKS: ["ResnetBlock3D"] * 4,
         "encoder_spatial_downsample": ["SpatialDownsample2x"] * 3 + [""],
-        IN_TIME: ["", "TimeDownsample2x", "TimeDownsample2x", ""],
         "decoder_spatial_upsample": [""] + ["SpatialUpsample2x"] * 3,
         "decoder_temporal_upsample": ["", "", "TimeUpsample2x", "TimeUpsample2x"],
     },
     "v1.1": {
         BLOCKS: ["ResnetBlock2D", "ResnetBlock2D", "ResnetBlock3D", "ResnetBlock3D"],
-        "encoder_spatial_downsample": ["Downsample", "Downsample", "SpatialDownsample2x", ""],
+        "encoder_spatial_downsample": ["Downsample"] * 3 + [""],
         IN_TIME: ["", "TimeDownsampleRes2x", "TimeDownsampleRes2x", ""],
         "decoder_spatial_upsample": [""] + ["SpatialUpsample2x"] * 3,
         "decoder_temporal_upsample": ["", "", "TimeUpsampleRes2x", "TimeUpsampleRes2x"],
     },
 }
-#: "Fix" came later, for newly trained weights: the config decides
+#: "Fix" came with v1.1, for newly trained weights: the config decides
 ATTENTION = {"AttnBlock3D": "scrambled", "AttnBlock3DFix": "frame"}
 
 
@@ -47,6 +49,9 @@ def _knobs(config: Config, keys: Collection[str]) -> dict[str, Any]:
     for key, value in RELEASES[release].items():
         if config[key] != value:
             raise ValueError(f"{key}={config[key]} is not that of {release}, {value}: other layers are not known here")
+    in_time = config[IN_TIME]
+    if release == "v1.0" and in_time not in (LATE, EARLY):
+        raise ValueError(f"{IN_TIME}={in_time} is not that of v1.0, {EARLY} or {LATE}: nothing else is known here")
     attention = config["encoder_attention"]
     if attention not in ATTENTION or config["decoder_attention"] != attention:
         raise ValueError(
@@ -60,6 +65,7 @@ def _knobs(config: Config, keys: Collection[str]) -> dict[str, Any]:
         "num_res_blocks": config["num_res_blocks"],
         "time_resampling": "pool" if release == "v1.0" else "mixed",
         "fine_in_time": release == "v1.0",
+        "pool_early": in_time == EARLY,
         "attention": ATTENTION[attention],
         "latent_scale": (0.18215,) * config["embed_dim"],
     }
@@ -71,15 +77,13 @@ def _renames(knobs: Config) -> list[tuple[str, str]]:
     # "" stands where a layer has no weights
     fine, coarse, up = ["conv_in"], list[str](), list[str]()
     for level in range(levels):
-        coarse_level = level >= levels - TIME_STEPS
-        (coarse if coarse_level else fine).extend(f"down.{level}.block.{i}" for i in range(blocks))
+        (coarse if level >= levels - TIME_STEPS else fine).extend(f"down.{level}.block.{i}" for i in range(blocks))
         if level < levels - 1:
-            # where the blocks are 2D, so is this convolution, and it lies one name higher
-            flat = not coarse_level and not knobs["fine_in_time"]
-            step = [f"down.{level}.downsample" + ("" if flat else ".conv")]
-            if in_time := level >= levels - 1 - TIME_STEPS:
+            # where the blocks are 2D, so are these convolutions, and they lie one name higher
+            step = [f"down.{level}.downsample" + (".conv" if knobs["fine_in_time"] else "")]
+            if level < TIME_STEPS if knobs["pool_early"] else level >= levels - 1 - TIME_STEPS:
                 step.append(f"down.{level}.time_downsample" if mixed else "")
-            (coarse if in_time else fine).extend(step)
+            (coarse if level >= levels - 1 - TIME_STEPS else fine).extend(step)
     for level in reversed(range(levels)):
         up += [f"up.{level}.block.{i}" for i in range(blocks + 1)]
         if level:
@@ -107,3 +111,8 @@ LAYOUT = Layout(
     axes={r".*\.\d\.(down|up)sample\.conv\.conv\.weight": 5},
     ignored=r"loss\..*",
 )
+
+
+@LAYOUTS.register("causalvae")
+def _layout() -> Layout:
+    return LAYOUT

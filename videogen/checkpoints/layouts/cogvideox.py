@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from videogen.checkpoints.layout import Config, Layout
+from videogen.checkpoints.layouts import LAYOUTS
 from videogen.checkpoints.layouts._diffusers import level_knobs, stage_renames, stages
 
 # settings that no release uses otherwise, and that our part has no knob for
@@ -57,3 +58,8 @@ def _renames(knobs: Config) -> list[tuple[str, str]]:
 
 
 LAYOUT = Layout(kind="vae", part="cogvideox", recognise=_recognise, knobs=_knobs, renames=_renames)
+
+
+@LAYOUTS.register("cogvideox")
+def _layout() -> Layout:
+    return LAYOUT

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from videogen.checkpoints.layout import Config, Layout
-from videogen.checkpoints.layouts import cogvideox
+from videogen.checkpoints.layouts import LAYOUTS, cogvideox
 from videogen.checkpoints.layouts._shapes import ldm_renames, level_config
 
 
@@ -30,3 +30,8 @@ LAYOUT = Layout(
     ignored=r"loss\..*",
     untold=("latent_scale",),
 )
+
+
+@LAYOUTS.register("cogvideox_original")
+def _layout() -> Layout:
+    return LAYOUT

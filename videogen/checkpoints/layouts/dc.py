@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from videogen.checkpoints.layout import Config, Layout
+from videogen.checkpoints.layouts import LAYOUTS
 
 #: norm and activation of a residual block -> whether it is the one with batch norms
 FLAVOURS = {("rms_norm", "silu"): False, ("batch_norm", "relu"): True}
@@ -109,3 +110,8 @@ LAYOUT = Layout(
     renames=_renames,
     axes={r".*\.attn\.to_(q|k|v|out)\.weight": 2},
 )
+
+
+@LAYOUTS.register("dc")
+def _layout() -> Layout:
+    return LAYOUT

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from videogen.checkpoints.layout import Config, Layout
-from videogen.checkpoints.layouts import dc
+from videogen.checkpoints.layouts import LAYOUTS, dc
 from videogen.checkpoints.layouts._shapes import count
 
 #: channels of a head in every release
@@ -107,3 +107,8 @@ LAYOUT = Layout(
     renames=_renames,
     untold=("latent_scale", "out_activation"),
 )
+
+
+@LAYOUTS.register("dc_original")
+def _layout() -> Layout:
+    return LAYOUT

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from videogen.checkpoints.layout import Config, Layout
+from videogen.checkpoints.layouts import LAYOUTS
 from videogen.checkpoints.layouts._diffusers import ATTENTION_AXES, level_knobs, outer_renames, stage_renames, stages
 from videogen.checkpoints.layouts._shapes import level_config
 
@@ -66,3 +67,8 @@ LAYOUT = Layout(
     axes=ATTENTION_AXES,
     prefixes=("vae.",),
 )
+
+
+@LAYOUTS.register("hunyuan")
+def _layout() -> Layout:
+    return LAYOUT

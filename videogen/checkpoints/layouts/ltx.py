@@ -1,4 +1,4 @@
-"""LTX-Video's autoencoder, as diffusers stores it (AutoencoderKLLTXVideo), but for decoders that add noise (0.9.1).
+"""LTX-Video's autoencoder, as diffusers stores it (AutoencoderKLLTXVideo).
 
 The mean and deviation of the latents lie among the weights; they are buffers here too, so saving gives them back.
 """
@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from videogen.checkpoints.layout import Config, Layout
+from videogen.checkpoints.layouts import LAYOUTS
 
 #: what a config that doesn't say means
 LEVELS = {
@@ -27,6 +28,9 @@ FIXED = {
     "encoder_causal": True,
 }
 
+#: how both layouts call the sizes of a block's noise
+NOISE = (r"\.noise([12])$", r".per_channel_scale\1")
+
 
 def _recognise(config: Config, keys: Collection[str]) -> bool:
     return config.get("_class_name") == "AutoencoderKLLTXVideo"
@@ -36,8 +40,6 @@ def _knobs(config: Config, keys: Collection[str]) -> dict[str, Any]:
     for name, value in FIXED.items():
         if config.get(name, value) != value:
             raise ValueError(f"{name}={config[name]!r} is not implemented: only {value!r} is")
-    if any(config.get("decoder_inject_noise", ())):
-        raise ValueError("decoder_inject_noise is not implemented: choose another release than LTX-Video 0.9.1")
     given = {name: tuple(config.get(name, default)) for name, default in LEVELS.items()}
     widths, doubles = given["decoder_block_out_channels"], given["decoder_spatio_temporal_scaling"]
     factors = tuple(config.get("upsample_factor", (1,) * len(widths)))
@@ -46,6 +48,7 @@ def _knobs(config: Config, keys: Collection[str]) -> dict[str, Any]:
     adds = {added for added, doubled in zip(residual, doubles, strict=True) if doubled}
     if len(narrows) > 1 or len(adds) > 1:
         raise ValueError(f"upsample_factor={factors}, upsample_residual={residual}: mixed levels are not implemented")
+    noisy = tuple(config.get("decoder_inject_noise", ()))
     return {
         "latent_channels": config["latent_channels"],
         "patch_size": config["patch_size"],
@@ -57,6 +60,7 @@ def _knobs(config: Config, keys: Collection[str]) -> dict[str, Any]:
         "upsample_narrows": True in narrows,
         "decoder_causal": config.get("decoder_causal", False),
         "timestep_conditioning": config.get("timestep_conditioning", False),
+        "decoder_noise": noisy if any(noisy) else (),
     }
 
 
@@ -105,6 +109,7 @@ def _renames(knobs: Config) -> list[tuple[str, str]]:
     return [
         *place_renames(places(knobs)),
         (r"\.blocks\.", ".resnets."),
+        NOISE,
         (r"\.norm\.", ".norm3."),
         (r"\.shortcut\.", ".conv_shortcut."),
         (r"\.embed\.0\.", ".time_embedder.timestep_embedder.linear_1."),
@@ -125,5 +130,10 @@ LAYOUT = Layout(
     recognise=_recognise,
     knobs=_knobs,
     renames=_renames,
-    axes={r"decoder\.timestep_scale_multiplier": 0},
+    axes={r"decoder\.timestep_scale_multiplier": 0, r".*\.per_channel_scale[12]": 3},
 )
+
+
+@LAYOUTS.register("ltx")
+def _layout() -> Layout:
+    return LAYOUT

@@ -1,4 +1,4 @@
-"""LTX-Video's autoencoder as its authors published it, in one file with the transformer or alone; not 0.9.1."""
+"""LTX-Video's autoencoder as its authors published it, in one file with the transformer or alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from videogen.checkpoints.layout import Config, Layout
-from videogen.checkpoints.layouts import ltx
+from videogen.checkpoints.layouts import LAYOUTS, ltx
 from videogen.checkpoints.layouts._shapes import count
 
 #: how many times fewer channels a folding downsampler's convolution gives than leave it -> its kind
@@ -25,11 +25,13 @@ class Stage(NamedTuple):
         kind: "level" of residual blocks, "widen" (one residual block), "conv" that strides, or "fold" and unfold.
         width: channels that its first convolution gives.
         blocks: residual blocks, of a level.
+        noisy: they add noise.
     """
 
     kind: str
     width: int
-    blocks: int = 1
+    blocks: int
+    noisy: bool
 
 
 def _recognise(config: Config, keys: Collection[str]) -> bool:
@@ -37,8 +39,6 @@ def _recognise(config: Config, keys: Collection[str]) -> bool:
 
 
 def _knobs(config: Config, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    if any("per_channel_scale" in key for key in tensors):
-        raise ValueError("a decoder that adds noise is not implemented: choose another release than LTX-Video 0.9.1")
     pixels, latent = tensors["encoder.conv_in.conv.weight"].shape[1], tensors["decoder.conv_in.conv.weight"].shape[1]
     encoder, decoder = list(_stages(tensors, "encoder.down_blocks")), list(_stages(tensors, "decoder.up_blocks"))
     down, up = _levels(encoder), _levels(decoder)[::-1]
@@ -52,6 +52,7 @@ def _knobs(config: Config, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         [stage.kind for stage in change] == ["fold"] and finer.width != coarser.width
         for change, (finer, coarser) in zip(ups, pairwise(up), strict=True)
     )
+    noisy = tuple(level.noisy for level in up)
     return {
         "latent_channels": latent,
         "patch_size": math.isqrt(pixels // 3),
@@ -66,6 +67,7 @@ def _knobs(config: Config, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "upsample_narrows": narrows,
         "decoder_causal": False,
         "timestep_conditioning": "decoder.last_scale_shift_table" in tensors,
+        "decoder_noise": noisy if any(noisy) else (),
     }
 
 
@@ -80,7 +82,8 @@ def _stages(tensors: Mapping[str, Tensor], start: str) -> Iterator[Stage]:
             ("fold", "conv.conv"),
         ):
             if (weight := tensors.get(f"{name}.{conv}.weight")) is not None:
-                yield Stage(kind, weight.shape[0], blocks)
+                noisy = f"{name}.res_blocks.0.per_channel_scale1" in tensors
+                yield Stage(kind, weight.shape[0], blocks, noisy)
 
 
 def _levels(stages: list[Stage]) -> list[Stage]:
@@ -109,6 +112,7 @@ def _renames(knobs: Config) -> list[tuple[str, str]]:
     return [
         *ltx.place_renames(names),
         (r"\.blocks\.", ".res_blocks."),
+        ltx.NOISE,
         (r"\.norm\.", ".norm3.norm."),
         (r"\.shortcut\.conv\.", ".conv_shortcut."),
         (r"^decoder\.(embed|scale_shift_table)", r"decoder.last_\1"),
@@ -132,3 +136,8 @@ LAYOUT = Layout(
     ignored=r"per_channel_statistics\.(channel|mean-of-stds|mean-of-stds_over_std-of-means)",
     prefixes=("vae.",),
 )
+
+
+@LAYOUTS.register("ltx_original")
+def _layout() -> Layout:
+    return LAYOUT

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from videogen.checkpoints.layout import Config, Layout
+from videogen.checkpoints.layouts import LAYOUTS
 from videogen.vae.causal3d import TIME_STEPS
 
 #: the layers of v1.2, level by level from the finest; v1.0 and v1.1 have others
@@ -83,3 +84,8 @@ LAYOUT = Layout(
     axes={r"decoder\.up\.\d\.upsample\.conv\.weight": 5, r"decoder\.up\.\d\.upsample\.conv\.conv\.weight": 5},
     ignored=r"loss\..*",
 )
+
+
+@LAYOUTS.register("odvae")
+def _layout() -> Layout:
+    return LAYOUT

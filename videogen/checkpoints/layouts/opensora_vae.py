@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from videogen.checkpoints.layout import Config, Layout
-from videogen.checkpoints.layouts import sd
+from videogen.checkpoints.layouts import LAYOUTS, sd
 
 #: what the names of the halves stand for: the config says no more of them
 SDXL = {
@@ -119,3 +119,8 @@ LAYOUT = Layout(
     # constants that the config says too
     ignored="scale|shift",
 )
+
+
+@LAYOUTS.register("opensora_vae")
+def _layout() -> Layout:
+    return LAYOUT

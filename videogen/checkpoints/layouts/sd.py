@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from videogen.checkpoints.layout import Config, Layout
+from videogen.checkpoints.layouts import LAYOUTS
 from videogen.checkpoints.layouts._diffusers import ATTENTION_AXES, level_knobs, outer_renames, stage_renames, stages
 
 
@@ -41,3 +42,8 @@ LAYOUT = Layout(
     renames=_renames,
     axes=ATTENTION_AXES,
 )
+
+
+@LAYOUTS.register("sd")
+def _layout() -> Layout:
+    return LAYOUT

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from videogen.checkpoints.layout import Config, Layout
-from videogen.checkpoints.layouts import sd
+from videogen.checkpoints.layouts import LAYOUTS, sd
 from videogen.checkpoints.layouts._shapes import ldm_renames, level_config
 
 
@@ -42,3 +42,8 @@ LAYOUT = Layout(
     prefixes=("first_stage_model.", "vae."),
     untold=("latent_shift", "latent_scale"),
 )
+
+
+@LAYOUTS.register("sd_original")
+def _layout() -> Layout:
+    return LAYOUT

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from videogen.checkpoints.layout import Config, Layout
+from videogen.checkpoints.layouts import LAYOUTS
 
 
 def _recognise(config: Config, keys: Collection[str]) -> bool:
@@ -48,3 +49,8 @@ LAYOUT = Layout(
         (r"^codebook\.total$", "codebook.z_avg"),
     ],
 )
+
+
+@LAYOUTS.register("videogpt")
+def _layout() -> Layout:
+    return LAYOUT

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from videogen.checkpoints.layout import Config, Layout
+from videogen.checkpoints.layouts import LAYOUTS
 
 
 def _recognise(config: Config, keys: Collection[str]) -> bool:
@@ -97,3 +98,8 @@ LAYOUT = Layout(
         r".*\.resample\.1\.weight": 4,
     },
 )
+
+
+@LAYOUTS.register("wan")
+def _layout() -> Layout:
+    return LAYOUT

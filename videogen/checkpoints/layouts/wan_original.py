@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from videogen.checkpoints.layout import Config, Layout
-from videogen.checkpoints.layouts import wan
+from videogen.checkpoints.layouts import LAYOUTS, wan
 from videogen.checkpoints.layouts._shapes import count
 
 
@@ -109,3 +109,8 @@ LAYOUT = Layout(
     },
     untold=("latent_shift", "latent_scale"),
 )
+
+
+@LAYOUTS.register("wan_original")
+def _layout() -> Layout:
+    return LAYOUT

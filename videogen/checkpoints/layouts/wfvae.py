@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from videogen.checkpoints.layout import Config, Layout
+from videogen.checkpoints.layouts import LAYOUTS
 from videogen.vae._haar import Haar2D, Haar3D
 
 #: the published 3D filters are rounded to four digits
@@ -103,3 +104,8 @@ LAYOUT = Layout(
     constants=_constants,
     ignored=r"loss\..*",
 )
+
+
+@LAYOUTS.register("wfvae")
+def _layout() -> Layout:
+    return LAYOUT
