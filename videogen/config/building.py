@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from videogen.config.schema import COMMON, ConfigError
+from videogen.config.schema import CHOICES, COMMON, ConfigError, wiring_of
 from videogen.kinds import registry
 from videogen.registry import fits, nearest
 
 if typing.TYPE_CHECKING:
     from videogen.pipelines.text_to_video import TextToVideo
 
+#: the kernel of a part that is loaded alone
+DEFAULT_ATTENTION = {"name": CHOICES["attention"]}
 WEIGHTS = Path(__file__).parent.parent / "weights"
 SAMPLING = ("num_frames", "height", "width", "steps", "guidance", "guidance_rescale", "negative_prompt")
 
@@ -68,13 +70,19 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     vae = build_part("vae", config["vae"])
     text = build_part("text", config["text"])
     attention = build_part("attention", config["attention"])
-    block = functools.partial(_block, config["dit"]["block"], attention)
-    denoiser = build_part("denoiser", config["denoiser"], vae.spec.latent_channels, text.dim, block)
+    block = functools.partial(_block, config["dit"]["block"], attention) if "dit" in config else None
+    denoiser = _denoiser(config["denoiser"], vae.spec.latent_channels, text.dim, block, attention)
     parts = Parts(
         vae, denoiser, text, build_part("scheduler", config["objective"]), build_part("scheduler", config["scheduler"])
     )
     _load(config, folder, {"vae": vae, "denoiser": denoiser, "text": text})
     return parts
+
+
+def _denoiser(node: Mapping[str, Any], latent_channels: int, text_dim: int, block: Any, attention: Any) -> Any:
+    """A denoiser takes its wiring by name: one that is made of blocks takes their maker, another one the kernel."""
+    wiring = {"latent_channels": latent_channels, "text_dim": text_dim, "block": block, "attention": attention}
+    return build_part("denoiser", node, *(wiring[name] for name in wiring_of("denoiser", node["name"])))
 
 
 def _block(node: Mapping[str, Any], attention: Any, dim: int, num_heads: int) -> Any:
@@ -119,16 +127,17 @@ def part_configs(config: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[st
         said = {key: value for key, value in config[kind].items() if key not in COMMON.get(kind, {})}
         configs[kind] = {"kind": kind, **said}
     if "denoiser" in parts:
-        configs["denoiser"] |= {
-            "block": dict(config["dit"]["block"]),
-            "latent_channels": parts["vae"].spec.latent_channels,
-            "text_dim": parts["text"].dim,
-        }
+        configs["denoiser"] |= {"latent_channels": parts["vae"].spec.latent_channels, "text_dim": parts["text"].dim}
+        if "dit" in config:
+            configs["denoiser"]["block"] = dict(config["dit"]["block"])
     return configs
 
 
-def load_part(path: Path) -> Any:
+def load_part(path: Path, kind: str | None = None) -> Any:
     """The part that a folder of ours, or a published folder or file, holds, with its weights.
+
+    Args:
+        kind: of the part, where a file holds several.
 
     Raises:
         ConfigError: a `config.json` of ours that names no kind of part.
@@ -141,14 +150,18 @@ def load_part(path: Path) -> Any:
     config = read_config(path) if (path / "config.json").is_file() else {}
     # ours says what kind of part it is; the published families don't
     if "kind" not in config:
-        found = read_published(path)
-        return found.build(**untold(found))
+        found = read_published(path, kind)
+        attention = {"attention": build_part("attention", DEFAULT_ATTENTION)} if found.takes_attention else {}
+        return found.build(**untold(found), **attention)
+    if kind not in (None, config["kind"]):
+        raise ConfigError(f"{path} holds a {config['kind']}, not a {kind}")
     node = {key: value for key, value in config.items() if key != "kind"}
     if config["kind"] not in ("vae", "text", "denoiser"):
         raise ConfigError(f"{path} says kind={config['kind']!r} in its config.json: vae, text or denoiser")
     if config["kind"] == "denoiser":
-        block = functools.partial(_block, node.pop("block"), build_part("attention", {"name": "sdpa"}))
-        part = build_part("denoiser", node, node.pop("latent_channels"), node.pop("text_dim"), block)
+        attention = build_part("attention", DEFAULT_ATTENTION)
+        block = functools.partial(_block, node.pop("block"), attention) if "block" in node else None
+        part = _denoiser(node, node.pop("latent_channels"), node.pop("text_dim"), block, attention)
     else:
         part = build_part(config["kind"], node)
     load_weights(path, config, part)
@@ -177,7 +190,7 @@ def _load(config: Mapping[str, Any], path: Path | None, modules: Mapping[str, An
             raise ConfigError(f"weights={place} is a published checkpoint: train from a folder written by save_part")
         else:
             said = {key: value for key, value in configs[name].items() if key != "kind"}
-            read_published(place).fill(modules[name], said["name"], said)
+            read_published(place, name).fill(modules[name], said["name"], said)
 
 
 def _places(path: Path, names: list[str], *, training: bool) -> dict[str, Path]:

@@ -9,10 +9,12 @@ from typing import Any
 from videogen.config import files
 from videogen.config.arguments import NONE
 from videogen.config.files import ConfigFile
-from videogen.config.schema import CHOICES, ConfigError, dotted, groups, registered, settings_of, unknown
+from videogen.config.schema import CHOICES, ConfigError, dotted, groups, registered, settings_of, unknown, wiring_of
 from videogen.registry import Knob, RegistryError
 
 DEFAULT_MODEL = "shapes"
+#: the one group that not every model has
+BLOCK = "dit/block"
 
 
 def read_layers(command: str, presets: Mapping[str, str]) -> dict[str, ConfigFile]:
@@ -63,7 +65,12 @@ def choose(command: str, layers: Mapping[str, ConfigFile], given: Mapping[str, s
         if "," in name:
             raise ConfigError(f"{dotted(group)}={name}: several values are a sweep, which needs -m")
         choices[group] = name, ""
-    return {group: _checked(group, *choice) for group, choice in choices.items()}
+    checked = {group: _checked(group, *choice) for group, choice in choices.items()}
+    if "block" not in wiring_of("denoiser", checked["denoiser"]):
+        if BLOCK in given:
+            raise ConfigError(f"{dotted(BLOCK)}={given[BLOCK]}: denoiser {checked['denoiser']!r} has no such blocks")
+        del checked[BLOCK]
+    return checked
 
 
 def _checked(group: str, name: str, where: str) -> str:
