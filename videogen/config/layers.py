@@ -13,7 +13,7 @@ from videogen.config.schema import CHOICES, ConfigError, dotted, groups, registe
 from videogen.registry import Knob, RegistryError
 
 DEFAULT_MODEL = "shapes"
-#: the one group that not every model has
+#: the one group that not every denoiser has a place for
 BLOCK = "dit/block"
 
 
