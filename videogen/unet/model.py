@@ -37,6 +37,7 @@ class UNet(nn.Module):
         head_dim: width of an attention head.
         first_heads: heads of the temporal transformer right behind the first convolution; 0 leaves it out.
         norm_groups: groups of the normalisation before convolutions and transformers.
+        timestep_scale: what timesteps are multiplied with: 1 for steps of 0 … 999, 1000 for times in [0, 1].
         dropout: in residual blocks.
         time_dropout: in convolutions along time.
         zero_init: let every residual branch and the prediction start as zero.
@@ -67,6 +68,7 @@ class UNet(nn.Module):
         head_dim: int = 64,
         first_heads: int = 8,
         norm_groups: int = 32,
+        timestep_scale: float = 1.0,
         dropout: float = 0.0,
         time_dropout: float = 0.1,
         zero_init: bool = True,
@@ -86,7 +88,8 @@ class UNet(nn.Module):
         if default_fps is not None and not use_fps:
             raise ValueError(f"default_fps={default_fps} is for use_fps=true: leave it out")
         self.latent_channels, self.text_dim = latent_channels, text_dim
-        self.default_fps, self.image_tokens_per_frame = default_fps, image_tokens_per_frame
+        self.timestep_scale, self.default_fps = timestep_scale, default_fps
+        self.image_tokens_per_frame = image_tokens_per_frame
         optional = {"fps": use_fps, "image": image_attention, "known": known_latents, "known_mask": known_latents}
         self.conditions = frozenset({"text", "text_mask"} | {name for name, taken in optional.items() if taken})
         self.required = self.conditions & {"text", "image", "known", *(() if default_fps is not None else ("fps",))}
@@ -130,7 +133,7 @@ class UNet(nn.Module):
         """Predict (B, C, T, H, W) -> (B, C, T, H, W), for any height and width.
 
         Args:
-            timestep: training steps 0 … 999 of the noise, (B,), or one a frame (B, T).
+            timestep: (B,), or one a frame (B, T).
             condition: text (B, L, text_dim) with text_mask (B, L); with the knobs that take them, fps (B,), image
                 (B, L_image, text_dim), known (B, C, T, H, W) with known_mask (B, T), beyond which known counts as
                 zeros.
@@ -159,11 +162,12 @@ class UNet(nn.Module):
     def _condition(self, timestep: Tensor, condition: Condition, frames: int) -> UNetCondition:
         """What the cells take: one embedding of time and fps, tokens as they are shared among frames."""
         assert condition.text is not None
-        time = self.time(timestep if timestep.ndim == 2 else timestep[:, None])
+        time = self.time((timestep if timestep.ndim == 2 else timestep[:, None]) * self.timestep_scale)
         if self.fps is not None:
             fps = condition.fps
             if fps is None:
-                fps = torch.full((len(timestep),), float(self.default_fps or 0), device=timestep.device)
+                assert self.default_fps is not None
+                fps = torch.full((len(timestep),), self.default_fps, device=timestep.device)
             time = time + self.fps(fps[:, None])
         image = condition.image
         if image is not None and image.shape[1] == frames * self.image_tokens_per_frame:
