@@ -32,8 +32,12 @@ def pipeline(*overrides: str) -> TextToVideo:
     return build_pipeline(compose("generate", overrides))
 
 
-def load(path: str | Path) -> Any:
-    """The part that a checkpoint of ours or a published one, a folder or a file, holds, with its weights."""
+def load(path: str | Path, kind: str | None = None) -> Any:
+    """The part that a checkpoint of ours or a published one, a folder or a file, holds, with its weights.
+
+    Args:
+        kind: of the part, for a file that holds several, e.g. "denoiser".
+    """
     from videogen.config import load_part
 
-    return load_part(Path(path))
+    return load_part(Path(path), kind)

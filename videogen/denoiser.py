@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from videogen.text import TextFeatures
 
+#: the fields of `Condition` that are masks
+MASKS = ("text_mask", "known_mask", "valid")
+
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
@@ -65,6 +68,20 @@ class Condition:
                 f"{model} would ignore condition.{', condition.'.join(ignored)}: it takes {sorted(supported)}"
             )
 
+    def require_shape(self, name: str, wanted: tuple[int | None, ...]) -> None:
+        """Raise ValueError unless a field that is set has this shape, None for any length, and a mask is bool."""
+        tensor: Tensor | None = getattr(self, name)
+        if tensor is None:
+            return
+        if tensor.ndim != len(wanted) or any(w not in (None, s) for w, s in zip(wanted, tensor.shape, strict=True)):
+            said = ", ".join("any" if length is None else str(length) for length in wanted)
+            raise ValueError(f"condition.{name} has the shape {tuple(tensor.shape)}: this model takes ({said})")
+        # imported here, so that listing the denoisers loads no torch
+        import torch
+
+        if name in MASKS and tensor.dtype != torch.bool:
+            raise ValueError(f"condition.{name} is bool, True for what counts, not {tensor.dtype}: pass {name}.bool()")
+
 
 def text_condition(features: TextFeatures, supported: frozenset[str]) -> Condition:
     """The condition that encoded text makes, with the pooled vector where the model takes one."""
@@ -89,4 +106,6 @@ class Denoiser(Protocol):
         ...
 
 
-DENOISERS: Registry[Any] = Registry("denoiser", "videogen.denoiser", modules={"dit": "videogen.dit.model"})
+DENOISERS: Registry[Any] = Registry(
+    "denoiser", "videogen.denoiser", modules={"dit": "videogen.dit.model", "unet": "videogen.unet.model"}
+)

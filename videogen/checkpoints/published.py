@@ -55,8 +55,13 @@ class Published:
     knobs: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
 
+    @property
+    def takes_attention(self) -> bool:
+        """Whether the part is built with an attention kernel, which no checkpoint tells."""
+        return "attention" in registry(self.layout.kind).describe(self.layout.part).wiring
+
     def build(self, **more: Any) -> nn.Module:
-        """The part with its weights in float32, in eval mode; `more` are knobs that the checkpoint doesn't tell.
+        """The part with its weights in float32, in eval mode; `more` is what the checkpoint doesn't tell.
 
         Raises:
             LayoutError: keys and shapes that don't fit; each is named.
@@ -100,28 +105,36 @@ def is_published(path: Path) -> bool:
     return path.is_file()
 
 
-def recognise(config: Config, tensors: Mapping[str, Tensor], where: object) -> Layout:
+def recognise(config: Config, tensors: Mapping[str, Tensor], where: object, kind: str | None = None) -> Layout:
     """The layout of a checkpoint.
+
+    Args:
+        kind: of part that is wanted; a file with a whole model holds several.
 
     Raises:
         LayoutError: no family's, or several families'.
     """
-    found = {name: layout for name, layout in families().items() if layout.recognise(config, layout.own(tensors))}
+    asked = {name: layout for name, layout in families().items() if kind in (None, layout.kind)}
+    found = {name: layout for name, layout in asked.items() if layout.recognise(config, layout.own(tensors))}
+    kinds = sorted({layout.kind for layout in found.values()})
+    if len(kinds) > 1:
+        raise LayoutError(f"{where} holds several parts: say which one, with kind={' or kind='.join(map(repr, kinds))}")
     if len(found) != 1:
         told = config.get("_class_name", "no class")
         which = "is of no known family" if not found else f"could be any of {', '.join(found)}"
         raise LayoutError(
             f"{where} {which} (its config names {told}, its first keys are {', '.join(sorted(tensors)[:3])}); "
-            f"known are: {', '.join(families())}"
+            f"known are: {', '.join(asked)}"
         )
     return next(iter(found.values()))
 
 
-def read_published(path: Path) -> Published:
+def read_published(path: Path, kind: str | None = None) -> Published:
     """A published folder or file, read and recognised.
 
     Args:
         path: a folder with `config.json`, or a file beside one; a family whose keys say everything needs none.
+        kind: of part that is wanted, where a file holds several.
 
     Raises:
         LayoutError: no known family, or a config that says too little.
@@ -130,7 +143,7 @@ def read_published(path: Path) -> Published:
     folder = path if path.is_dir() else path.parent
     config = read_config(folder) if (folder / CONFIG).is_file() else {}
     tensors = read_tensors(path)
-    layout = recognise(config, tensors, path)
+    layout = recognise(config, tensors, path, kind)
     own = layout.own(tensors)
     try:
         return Published(path, layout, layout.knobs(config, own), own)
@@ -138,14 +151,17 @@ def read_published(path: Path) -> Published:
         raise LayoutError(f"{path} says no {error}, which {layout.part!r} is built from") from error
 
 
-def load_published(path: Path) -> nn.Module:
+def load_published(path: Path, **more: Any) -> nn.Module:
     """The part that a published folder or file holds, with its weights in float32, in eval mode.
+
+    Args:
+        more: what the checkpoint doesn't tell: an attention kernel for parts that take one, knobs.
 
     Raises:
         LayoutError: no known family, or keys and shapes that don't fit the config; each is named, nothing is loaded.
         ValueError, FileNotFoundError: see `read_published`.
     """
-    return read_published(path).build()
+    return read_published(path).build(**more)
 
 
 def save_published(part: nn.Module, config: Mapping[str, Any], folder: Path) -> None:

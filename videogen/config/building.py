@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from videogen.config.schema import COMMON, ConfigError
+from videogen.config.schema import CHOICES, COMMON, ConfigError, wiring_of
 from videogen.kinds import registry
 from videogen.registry import fits, nearest
 
 if typing.TYPE_CHECKING:
     from videogen.pipelines.text_to_video import TextToVideo
 
+#: the kernel of a part that is loaded alone
+DEFAULT_ATTENTION = {"name": CHOICES["attention"]}
 WEIGHTS = Path(__file__).parent.parent / "weights"
 SAMPLING = ("num_frames", "height", "width", "steps", "guidance", "guidance_rescale", "negative_prompt")
 
@@ -70,7 +71,7 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     text = build_part("text", config["text"])
     attention = build_part("attention", config["attention"])
     wiring = {"latent_channels": vae.spec.latent_channels, "text_dim": text.dim}
-    denoiser = _denoiser(config["denoiser"], config["dit"], attention, wiring)
+    denoiser = _denoiser(config["denoiser"], wiring, attention, config.get("dit"))
     parts = Parts(
         vae, denoiser, text, build_part("scheduler", config["objective"]), build_part("scheduler", config["scheduler"])
     )
@@ -78,21 +79,17 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     return parts
 
 
-def _denoiser(node: Mapping[str, Any], dit: Mapping[str, Any], attention: Any, wiring: Mapping[str, int]) -> Any:
-    """The denoiser, with such wiring as it asks for by name: sizes, the kernel, or all parts of a DiT."""
-    parameters = inspect.signature(registry("denoiser").get(node["name"])).parameters
-    given = {"attention": attention, **wiring}
-    if "parts" in parameters:
-        given["parts"] = _parts(dit, attention)
-    return build_part("denoiser", node, *(given[name] for name in parameters if name in given))
+def _denoiser(node: Mapping[str, Any], sizes: Mapping[str, int], attention: Any, dit: Mapping[str, Any] | None) -> Any:
+    """A denoiser takes its wiring by name: sizes, and the kernel alone or all parts of a DiT."""
+    wiring = {**sizes, "attention": attention, "parts": dit and _parts(dit, attention)}
+    return build_part("denoiser", node, *(wiring[name] for name in wiring_of("denoiser", node["name"])))
 
 
 def _parts(dit: Mapping[str, Any], attention: Any) -> Any:
     from videogen.dit.parts import Parts
 
-    return Parts(
-        attention=attention, **{kind: functools.partial(build_part, f"dit/{kind}", node) for kind, node in dit.items()}
-    )
+    builders = {part: functools.partial(build_part, f"dit/{part}", node) for part, node in dit.items()}
+    return Parts(attention=attention, **builders)
 
 
 def build_vae(config: Mapping[str, Any]) -> Any:
@@ -133,17 +130,17 @@ def part_configs(config: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[st
         said = {key: value for key, value in config[kind].items() if key not in COMMON.get(kind, {})}
         configs[kind] = {"kind": kind, **said}
     if "denoiser" in parts:
-        if "parts" in inspect.signature(registry("denoiser").get(config["denoiser"]["name"])).parameters:
+        configs["denoiser"] |= {"latent_channels": parts["vae"].spec.latent_channels, "text_dim": parts["text"].dim}
+        if "dit" in config:
             configs["denoiser"]["dit"] = {part: dict(node) for part, node in config["dit"].items()}
-        configs["denoiser"] |= {
-            "latent_channels": parts["vae"].spec.latent_channels,
-            "text_dim": parts["text"].dim,
-        }
     return configs
 
 
-def load_part(path: Path) -> Any:
+def load_part(path: Path, kind: str | None = None) -> Any:
     """The part that a folder of ours, or a published folder or file, holds, with its weights.
+
+    Args:
+        kind: of the part, where a file holds several.
 
     Raises:
         ConfigError: a `config.json` of ours that names no kind of part.
@@ -156,14 +153,18 @@ def load_part(path: Path) -> Any:
     config = read_config(path) if (path / "config.json").is_file() else {}
     # ours says what kind of part it is; the published families don't
     if "kind" not in config:
-        found = read_published(path)
-        return found.build(**untold(found))
+        found = read_published(path, kind)
+        attention = {"attention": build_part("attention", DEFAULT_ATTENTION)} if found.takes_attention else {}
+        return found.build(**untold(found), **attention)
+    if kind not in (None, config["kind"]):
+        raise ConfigError(f"{path} holds a {config['kind']}, not a {kind}")
     node = {key: value for key, value in config.items() if key != "kind"}
     if config["kind"] not in ("vae", "text", "denoiser"):
         raise ConfigError(f"{path} says kind={config['kind']!r} in its config.json: vae, text or denoiser")
     if config["kind"] == "denoiser":
-        wiring = {name: node.pop(name) for name in ("latent_channels", "text_dim")}
-        part = _denoiser(node, node.pop("dit", {}), build_part("attention", {"name": "sdpa"}), wiring)
+        attention = build_part("attention", DEFAULT_ATTENTION)
+        sizes = {name: node.pop(name) for name in ("latent_channels", "text_dim")}
+        part = _denoiser(node, sizes, attention, node.pop("dit", None))
     else:
         part = build_part(config["kind"], node)
     load_weights(path, config, part)
@@ -192,7 +193,7 @@ def _load(config: Mapping[str, Any], path: Path | None, modules: Mapping[str, An
             raise ConfigError(f"weights={place} is a published checkpoint: train from a folder written by save_part")
         else:
             said = {key: value for key, value in configs[name].items() if key != "kind"}
-            read_published(place).fill(modules[name], said["name"], said)
+            read_published(place, name).fill(modules[name], said["name"], said)
 
 
 def _places(path: Path, names: list[str], *, training: bool) -> dict[str, Path]:

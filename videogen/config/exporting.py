@@ -39,7 +39,8 @@ def _fill(config: Mapping[str, Any], sources: list[Path], folder: Path) -> None:
 
 def _model(config: Mapping[str, Any], saved: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The content of model.yaml; what a part was saved with wins, since training sets the scale of a VAE's latents."""
-    parts = {group: _node(config, group) for group in groups("model")}
+    # not every model has blocks to choose
+    parts = {group: _node(config, group) for group in groups("model") if group.split("/")[0] in config}
     for part, told in saved.items():
         parts[part] = {key: value for key, value in told.items() if key in parts[part]}
     model: dict[str, Any] = {"defaults": [{f"override /{group}": node["name"]} for group, node in parts.items()]}

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from videogen._signature import type_name
 from videogen.config.schema import ConfigError, dotted, registered, unknown
+from videogen.kinds import KINDS
 from videogen.registry import Knob, fits, nearest
 
 PRESETS = Path(__file__).parent.parent / "conf"
@@ -42,9 +43,12 @@ class ConfigFile:
             ConfigError: a key that the schema doesn't have, or a value of another type.
         """
         named = [(group, name) for group, name in self.choices.items() if group in choices]
+        # a kind of part that the chosen model has no place for
+        absent = [group for group in KINDS if group in self.choices and group not in choices]
         other = {dotted(group) for group, name in named if registered(group, name) != choices[group]}
+        other |= {dotted(group) for group in absent}
         # a part without knobs is a section too, an empty one
-        paths = [*schema, *(f"{dotted(group)}." for group in choices)]
+        paths = [*schema, *(f"{dotted(group)}." for group in [*choices, *absent])]
         for key, value in self._walk(self.values, "", paths):
             if any(key == section or key.startswith(f"{section}.") for section in other):
                 continue

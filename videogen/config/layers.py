@@ -9,10 +9,12 @@ from typing import Any
 from videogen.config import files
 from videogen.config.arguments import NONE
 from videogen.config.files import ConfigFile
-from videogen.config.schema import CHOICES, ConfigError, dotted, groups, registered, settings_of, unknown
+from videogen.config.schema import CHOICES, ConfigError, dotted, groups, registered, settings_of, unknown, wiring_of
 from videogen.registry import Knob, RegistryError
 
 DEFAULT_MODEL = "shapes"
+#: the groups that a denoiser without such parts has no place for
+DIT = "dit/"
 
 
 def read_layers(command: str, presets: Mapping[str, str]) -> dict[str, ConfigFile]:
@@ -63,7 +65,14 @@ def choose(command: str, layers: Mapping[str, ConfigFile], given: Mapping[str, s
         if "," in name:
             raise ConfigError(f"{dotted(group)}={name}: several values are a sweep, which needs -m")
         choices[group] = name, ""
-    return {group: _checked(group, *choice) for group, choice in choices.items()}
+    checked = {group: _checked(group, *choice) for group, choice in choices.items()}
+    if "parts" not in wiring_of("denoiser", checked["denoiser"]):
+        if told := [group for group in given if group.startswith(DIT)]:
+            raise ConfigError(
+                f"{dotted(told[0])}={given[told[0]]}: denoiser {checked['denoiser']!r} has no such part to choose"
+            )
+        checked = {group: name for group, name in checked.items() if not group.startswith(DIT)}
+    return checked
 
 
 def _checked(group: str, name: str, where: str) -> str:

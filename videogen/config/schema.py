@@ -160,6 +160,11 @@ def knobs_of_parts(choices: Mapping[str, str]) -> dict[str, Knob]:
     return found
 
 
+def wiring_of(group: str, name: str) -> tuple[str, ...]:
+    """The names of what a part gets from its parent, in order; imports that part."""
+    return registry(kind_of(group)).describe(name).wiring
+
+
 def registered(group: str, name: str) -> str:
     """The name itself; of an alias, the name that it stands for.
 

@@ -52,4 +52,5 @@ def _knobs(preset: str, found: Published) -> dict[str, Any] | None:
         knob.name: as_declared(section[knob.name], knob.type) if knob.name in section else knob.default
         for knob in registry(layout.kind).knobs(layout.part)
     }
-    return knobs if all(knobs[key] == value for key, value in found.knobs.items()) else None
+    # what a file tells of a part's wiring is no knob
+    return knobs if all(knobs.get(key, value) == value for key, value in found.knobs.items()) else None

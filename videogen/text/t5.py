@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 from torch import nn
-from transformers import AutoTokenizer, T5EncoderModel
+from transformers import T5EncoderModel
 
 from videogen.text import TEXT_ENCODERS, TextFeatures
+from videogen.text._folder import checked, read_tokenizer, read_tower
+
+TOWER = "T5 encoder"
 
 
 @TEXT_ENCODERS.register("t5")
@@ -39,23 +42,8 @@ class T5Encoder(nn.Module):
         super().__init__()
         path = _checked(folder)
         self.max_length = max_length
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
-        # `torch_dtype` is the name that transformers 4 and 5 both take
-        read: Any = T5EncoderModel.from_pretrained(
-            str(path),
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            torch_dtype=getattr(torch, dtype),
-            output_loading_info=True,
-        )
-        self.model: Any = read[0]
-        # transformers fills what is missing with random numbers and goes on
-        if missing := sorted(read[1]["missing_keys"]):
-            raise ValueError(
-                f"the weights in {folder} lack {missing[0]} and {len(missing) - 1} more: it is no T5 encoder"
-            )
-        self.model.requires_grad_(False)
+        self.tokenizer = read_tokenizer(path)
+        self.model = read_tower(T5EncoderModel, path, dtype, TOWER)
         self.eval()
 
     @property
@@ -98,15 +86,7 @@ class T5Encoder(nn.Module):
 
 def _checked(folder: str) -> Path:
     """The folder, once everything that loading needs is there."""
-    if not folder:
-        raise FileNotFoundError("t5 needs folder=…, a local folder with config.json, *.safetensors and a tokenizer")
-    path = Path(folder)
-    if not (path / "config.json").is_file():
-        raise FileNotFoundError(
-            f"{folder} has no config.json: give a local folder with a T5 encoder; none is downloaded"
-        )
-    if not list(path.glob("*.safetensors")):
-        raise FileNotFoundError(f"{folder} has no *.safetensors: convert its weights, other formats are not read")
+    path = checked("t5", folder, TOWER)
     sentencepiece_only = (path / "spiece.model").is_file() and not (path / "tokenizer.json").is_file()
     if sentencepiece_only and not _installed("google.protobuf"):
         raise ValueError(f"the tokenizer in {folder} is a spiece.model, which needs protobuf: pip install protobuf")

@@ -1,0 +1,53 @@
+"""Frozen encoders of transformers in a local folder: what must lie there, and how their weights are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+
+def read_tokenizer(path: Path) -> Any:
+    """The tokenizer of a folder; no code of the folder is run."""
+    return AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+
+
+def read_tower(model_class: Any, path: Path, dtype: str, what: str) -> Any:
+    """A frozen model of transformers with the weights of a folder, from safetensors alone.
+
+    Raises:
+        ValueError: the weights don't fill the model.
+    """
+    # `torch_dtype` is the name that transformers 4 and 5 both take
+    model, told = model_class.from_pretrained(
+        str(path),
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        torch_dtype=getattr(torch, dtype),
+        output_loading_info=True,
+    )
+    # transformers fills what is missing with random numbers and goes on
+    if missing := sorted(told["missing_keys"]):
+        raise ValueError(f"the weights in {path} lack {missing[0]} and {len(missing) - 1} more: it is no {what}")
+    return model.requires_grad_(False)
+
+
+def checked(name: str, folder: str, what: str) -> Path:
+    """The folder, once everything that loading needs is there.
+
+    Raises:
+        FileNotFoundError: the folder, its config or its weights are missing.
+    """
+    if not folder:
+        raise FileNotFoundError(
+            f"{name} needs folder=…, a local folder with config.json, *.safetensors and a tokenizer"
+        )
+    path = Path(folder)
+    if not (path / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} has no config.json: give a local folder with a {what}; none is downloaded")
+    if not list(path.glob("*.safetensors")):
+        raise FileNotFoundError(f"{folder} has no *.safetensors: convert its weights, other formats are not read")
+    return path

@@ -1,0 +1,1 @@
+"""The 3D U-Net of ModelScope, Zeroscope, VideoCrafter and DynamiCrafter."""
