@@ -260,7 +260,7 @@ def write(folder: Path, text: str, name: str = "model.yaml") -> Path:
 
 
 MODEL = """
-defaults: [override /vae: wfvae, override /dit/block: factorized, _self_]
+defaults: [override /vae: wfvae, override /dit/block: factorized, override /dit/mlp: gelu, _self_]
 vae: {base_channels: 8}
 dit: {mlp: {bias: false}}
 guidance: 2

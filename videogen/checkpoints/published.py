@@ -48,25 +48,27 @@ class Published:
         layout: of its family.
         knobs: of the part, as far as the checkpoint tells them.
         tensors: of the part, by their published names.
+        nodes: of a DiT, its parts: kind -> name and the knobs that the checkpoint tells.
     """
 
     path: Path
     layout: Layout
     knobs: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
+    nodes: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
-    @property
-    def takes_attention(self) -> bool:
-        """Whether the part is built with an attention kernel, which no checkpoint tells."""
-        return "attention" in registry(self.layout.kind).describe(self.layout.part).wiring
+    def build(self, attention: Any = None, **more: Any) -> nn.Module:
+        """The part with its weights in float32, in eval mode.
 
-    def build(self, **more: Any) -> nn.Module:
-        """The part with its weights in float32, in eval mode; `more` is what the checkpoint doesn't tell.
+        Args:
+            attention: the kernel of a part that has attention, which no checkpoint tells; sdpa by default.
+            more: knobs that the checkpoint doesn't tell.
 
         Raises:
             LayoutError: keys and shapes that don't fit; each is named.
         """
-        part: nn.Module = registry(self.layout.kind).build(self.layout.part, **self.knobs, **more)
+        knobs = {**self.knobs, **more, **self._wiring(attention)}
+        part: nn.Module = registry(self.layout.kind).build(self.layout.part, **knobs)
         self._load(part)
         return part.float().eval()
 
@@ -82,18 +84,36 @@ class Published:
                 f"the weights in {self.path} are of {self.layout.kind} {self.layout.part!r}, not of {name!r}: choose "
                 f"{self.layout.kind}={self.layout.part}, or a preset of that"
             )
-        differing = [key for key, told in self.knobs.items() if not _alike(key, told, knobs.get(key))]
+        asked = {key: value for key, value in knobs.items() if key != "dit"} | _dotted(knobs.get("dit", {}))
+        there = {**self.knobs, **_dotted(self.nodes)}
+        differing = [key for key, told in there.items() if not _alike(key, told, asked.get(key))]
         if differing:
-            said = "; ".join(f"{key}: {self.knobs[key]!r} there, {knobs.get(key)!r} asked for" for key in differing)
+            said = "; ".join(f"{key}: {there[key]!r} there, {asked.get(key)!r} asked for" for key in differing)
             raise LayoutError(f"the weights in {self.path} are of another {name!r} ({said}): set what they say")
         self._load(part)
 
+    def _wiring(self, attention: Any) -> dict[str, Any]:
+        """The kernel, or the parts of a DiT, for a part that is built with them."""
+        wiring = registry(self.layout.kind).describe(self.layout.part).wiring
+        if "parts" in wiring:
+            from videogen.dit.parts import choose
+
+            return {"parts": choose(attention, **self.nodes)}
+        return {"attention": attention or registry("attention").build("sdpa")} if "attention" in wiring else {}
+
     def _load(self, part: nn.Module) -> None:
         try:
-            ours = self.layout.to_ours(self.tensors, part, self.knobs)
+            ours = self.layout.to_ours(
+                self.tensors, part, {**self.knobs, **({"dit": self.nodes} if self.nodes else {})}
+            )
         except LayoutError as error:
             raise LayoutError(f"{self.path}: {error}") from error
         part.load_state_dict(ours)
+
+
+def _dotted(nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The parts of a DiT as keys like dit.block.name."""
+    return {f"dit.{kind}.{key}": value for kind, node in nodes.items() for key, value in node.items()}
 
 
 def is_published(path: Path) -> bool:
@@ -146,7 +166,9 @@ def read_published(path: Path, kind: str | None = None) -> Published:
     layout = recognise(config, tensors, path, kind)
     own = layout.own(tensors)
     try:
-        return Published(path, layout, layout.knobs(config, own), own)
+        knobs = layout.knobs(config, own)
+        nodes = knobs.pop("dit", {})
+        return Published(path, layout, knobs, own, nodes)
     except KeyError as error:
         raise LayoutError(f"{path} says no {error}, which {layout.part!r} is built from") from error
 

@@ -154,8 +154,7 @@ def load_part(path: Path, kind: str | None = None) -> Any:
     # ours says what kind of part it is; the published families don't
     if "kind" not in config:
         found = read_published(path, kind)
-        attention = {"attention": build_part("attention", DEFAULT_ATTENTION)} if found.takes_attention else {}
-        return found.build(**untold(found), **attention)
+        return found.build(build_part("attention", DEFAULT_ATTENTION), **untold(found))
     if kind not in (None, config["kind"]):
         raise ConfigError(f"{path} holds a {config['kind']}, not a {kind}")
     node = {key: value for key, value in config.items() if key != "kind"}

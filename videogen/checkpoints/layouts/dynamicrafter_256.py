@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from videogen.checkpoints.layout import Config
-from videogen.checkpoints.layouts import videocrafter
+from videogen.checkpoints.layouts import LAYOUTS, videocrafter
 
 HERE, THERE = "framestride_embed.", "fps_embedding."
 
@@ -28,3 +28,8 @@ LAYOUT = dataclasses.replace(
     knobs=_knobs,
     renames=lambda knobs: [*videocrafter.LAYOUT.renames(knobs), (rf"^{THERE}", HERE)],
 )
+
+
+@LAYOUTS.register("dynamicrafter_256")
+def _layout() -> Layout:
+    return LAYOUT

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from videogen.checkpoints.layout import Config, Layout
+from videogen.checkpoints.layouts import LAYOUTS
 from videogen.checkpoints.layouts._unet import FIRST_HEADS, numbered_knobs, numbered_renames
 
 NAMES = {"first": "input_blocks.0.1", "down": "op"}
@@ -32,3 +33,8 @@ LAYOUT = Layout(
     # what was trained further in other programs
     prefixes=("model.diffusion_model.",),
 )
+
+
+@LAYOUTS.register("modelscope")
+def _layout() -> Layout:
+    return LAYOUT

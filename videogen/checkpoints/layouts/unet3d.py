@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from videogen.checkpoints.layout import Config, Layout
+from videogen.checkpoints.layouts import LAYOUTS
 from videogen.checkpoints.layouts._unet import FIRST_HEADS, INSIDE
 
 #: settings of which one value alone is known here
@@ -82,3 +83,8 @@ def _renames(knobs: Config) -> list[tuple[str, str]]:
 
 
 LAYOUT = Layout(kind="denoiser", part="unet", recognise=_recognise, knobs=_knobs, renames=_renames)
+
+
+@LAYOUTS.register("unet3d")
+def _layout() -> Layout:
+    return LAYOUT

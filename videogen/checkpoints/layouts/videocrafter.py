@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from videogen.checkpoints.layout import Config, Layout
+from videogen.checkpoints.layouts import LAYOUTS
 from videogen.checkpoints.layouts._unet import FIRST_HEADS, numbered_knobs, numbered_renames
 
 NAMES = {"first": "init_attn.0", "down": "0.op"}
@@ -35,3 +36,8 @@ LAYOUT = Layout(
     prefixes=PREFIXES,
     untold=("default_fps",),
 )
+
+
+@LAYOUTS.register("videocrafter")
+def _layout() -> Layout:
+    return LAYOUT
