@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from videogen.denoiser import Condition
@@ -24,8 +25,19 @@ def check_inputs(
         raise ValueError(f"a timestep a frame needs patches of 1 frame, not {patch_frames}: give timesteps (B,)")
     if condition.text_mask is not None and condition.text is None:
         raise ValueError("condition.text_mask is given without condition.text: give both or neither")
-    condition.require_shape("text", (batch, None, text_dim))
-    words = None if condition.text is None else condition.text.shape[1]
-    condition.require_shape("text_mask", (batch, words))
-    condition.require_shape("pooled", (batch, text_dim))
-    condition.require_shape("valid", (batch, *latents.shape[2:]))
+    _check_shape("text", condition.text, (batch, None, text_dim))
+    _check_shape("text_mask", condition.text_mask, (batch, None if condition.text is None else condition.text.shape[1]))
+    _check_shape("pooled", condition.pooled, (batch, text_dim))
+    _check_shape("valid", condition.valid, (batch, *latents.shape[2:]))
+    for name, mask in (("text_mask", condition.text_mask), ("valid", condition.valid)):
+        if mask is not None and mask.dtype != torch.bool:
+            raise ValueError(f"condition.{name} is bool, True for what counts, not {mask.dtype}: pass {name}.bool()")
+
+
+def _check_shape(name: str, tensor: Tensor | None, wanted: tuple[int | None, ...]) -> None:
+    """None in `wanted` stands for any length."""
+    if tensor is None:
+        return
+    if tensor.ndim != len(wanted) or any(w not in (None, s) for w, s in zip(wanted, tensor.shape, strict=True)):
+        said = ", ".join("any" if length is None else str(length) for length in wanted)
+        raise ValueError(f"condition.{name} has the shape {tuple(tensor.shape)}: this model takes ({said})")

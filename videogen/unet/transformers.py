@@ -141,9 +141,11 @@ class RelativeAttention(SelfAttention):
     def __init__(self, dim: int, heads: int, positions: int) -> None:
         super().__init__(dim, heads, None)
         self.positions = positions
-        self.key_positions, self.value_positions = (
-            nn.Parameter(nn.init.xavier_uniform_(torch.empty(2 * positions + 1, dim // heads))) for _ in range(2)
-        )
+
+        def table() -> nn.Parameter:
+            return nn.Parameter(nn.init.xavier_uniform_(torch.empty(2 * positions + 1, dim // heads)))
+
+        self.key_positions, self.value_positions = table(), table()
 
     def attend(
         self,

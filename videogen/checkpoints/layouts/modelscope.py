@@ -11,7 +11,7 @@ from videogen.checkpoints.layout import Config, Layout
 from videogen.checkpoints.layouts import LAYOUTS
 from videogen.checkpoints.layouts._unet import FIRST_HEADS, numbered_knobs, numbered_renames
 
-NAMES = {"first": "input_blocks.0.1", "down": "op"}
+FIRST, DOWN = "input_blocks.0.1", "op"
 
 
 def _recognise(config: Config, keys: Collection[str]) -> bool:
@@ -19,7 +19,7 @@ def _recognise(config: Config, keys: Collection[str]) -> bool:
 
 
 def _knobs(config: Config, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    return numbered_knobs(tensors, **NAMES, heads=config.get("num_heads", FIRST_HEADS))
+    return numbered_knobs(tensors, first=FIRST, down=DOWN, heads=config.get("num_heads", FIRST_HEADS))
 
 
 LAYOUT = Layout(
@@ -27,7 +27,7 @@ LAYOUT = Layout(
     part="unet",
     recognise=_recognise,
     knobs=_knobs,
-    renames=lambda knobs: numbered_renames(knobs, **NAMES),
+    renames=lambda knobs: numbered_renames(knobs, first=FIRST, down=DOWN),
     # the projections around attention along time are convolutions of 1 there
     axes={r"(input_blocks\.0\.1|(in|out)put_blocks\.\d+\.2|middle_block\.2)\.proj_(in|out)\.weight": 3},
     # what was trained further in other programs

@@ -11,7 +11,7 @@ from videogen.checkpoints.layout import Config, Layout
 from videogen.checkpoints.layouts import LAYOUTS
 from videogen.checkpoints.layouts._unet import FIRST_HEADS, numbered_knobs, numbered_renames
 
-NAMES = {"first": "init_attn.0", "down": "0.op"}
+FIRST, DOWN = "init_attn.0", "0.op"
 #: the second one is DeepSpeed's
 PREFIXES = ("model.diffusion_model.", "_forward_module.model.diffusion_model.")
 
@@ -22,7 +22,7 @@ def _recognise(config: Config, keys: Collection[str]) -> bool:
 
 
 def _knobs(config: Config, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    return numbered_knobs(tensors, **NAMES, heads=FIRST_HEADS)
+    return numbered_knobs(tensors, first=FIRST, down=DOWN, heads=FIRST_HEADS)
 
 
 LAYOUT = Layout(
@@ -30,7 +30,7 @@ LAYOUT = Layout(
     part="unet",
     recognise=_recognise,
     knobs=_knobs,
-    renames=lambda knobs: numbered_renames(knobs, **NAMES),
+    renames=lambda knobs: numbered_renames(knobs, first=FIRST, down=DOWN),
     # a convolution of 1 there
     axes={r"init_attn\.0\.proj_(in|out)\.weight": 3},
     prefixes=PREFIXES,
