@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from videogen.bounded import WindowedVAE
 from videogen.checkpoints import load_published, save_published
 from videogen.checkpoints.layouts import odvae
 from videogen.checkpoints.layouts.causalvae import LAYOUT
@@ -46,6 +47,19 @@ def test_it_equals_the_published_model(published, distance, case: str) -> None:
     assert distance(posterior.mode(), outputs[f"mean_{case}"]) < 1e-5
     assert distance(posterior.logvar, outputs[f"logvar_{case}"]) < 1e-5
     assert distance(vae.decode(outputs[f"mean_{case}"]), outputs[f"recon_{case}"]) < 1e-5
+
+
+@torch.no_grad()
+def test_windows_that_do_not_overlap_are_the_originals_tiles_in_time(published, streamed, distance) -> None:
+    """Its tiles are of 65 frames, here of 9; each but the first begins with a frame of the one before, and drops it."""
+    vae, (_, _, inputs, outputs), _ = published
+    windowed = WindowedVAE(vae, window=8, stride=8)
+    mean, recon = outputs["mean_21f_windows"], outputs["recon_21f_windows"]
+    assert distance(windowed.encode(inputs["video_21f"]).mode(), mean) < 1e-5
+    assert distance(windowed.decode(mean), recon) < 1e-5
+    assert distance(streamed(windowed.decode_stream, mean, 1), recon) < 1e-5
+    # as a whole clip it is another one: the norms see all of it
+    assert distance(vae.encode(inputs["video_21f"]).mode(), mean) > 1e-2
 
 
 def test_saving_gives_the_file_back_and_the_releases_are_told_apart(published, tmp_path) -> None:

@@ -19,6 +19,9 @@ class WindowedVAE(nn.Module):
     the originals of HunyuanVideo (arXiv 2412.03603) and LTX-Video (arXiv 2501.00103) do it. Where the first frame has a
     latent frame of its own, every window begins with such a frame, which all but the first window drop.
 
+    Windows that share nothing (stride = window) are the tiles in time of Open-Sora-Plan's CausalVAE: 64 frames in v1.1,
+    in v1.2 32 to encode and 60 to decode.
+
     Args:
         vae: coded with, window by window.
         window: frames of a window, beside the frame that stands alone.
