@@ -79,7 +79,6 @@ class DiT(nn.Module):
         self.patch_size: Size = (patch_size[0], patch_size[1], patch_size[2])
         pooled = {"pooled"} if text_pooled else set()
         given = known_fields(known == "concat", known_mask_channels)
-        self.conditions = frozenset({"text", "text_mask", "valid"} | pooled | set(scalars) | given)
         self.known_mask_channels = known_mask_channels
 
         volume = patch_size[0] * patch_size[1] * patch_size[2]
@@ -88,6 +87,7 @@ class DiT(nn.Module):
         modulation = parts.modulation(dim, time_dim, parts.norm)
         self.embed = linear(channels_in * volume, dim)
         self.position = parts.position(dim, num_heads)
+        self.conditions = self.position.conditions | {"text", "text_mask", "valid", *scalars} | pooled | given
         self.time = TimestepEmbedding(time_dim, timestep_scale, time_features)
         self.scalars = nn.ModuleDict({name: TimestepEmbedding(time_dim, 1.0, time_features) for name in scalars})
         self.text = parts.caption(text_dim, dim)
@@ -131,7 +131,7 @@ class DiT(nn.Module):
         inner = BlockCondition(
             grid=grid,
             time=self.shared(time),
-            rotary=self.position.rotary(grid, tokens.device),
+            rotary=self.position.rotary(grid, tokens.device, condition.fps),
             text_mask=condition.text_mask,
             valid=valid,
             memo=memo,
