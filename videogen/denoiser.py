@@ -29,7 +29,8 @@ class Condition:
         guidance: scale of the guidance that a distilled model has learnt to follow (B,).
         size: height and width in pixels (B, 2).
         known: latents of frames that are given (B, C, T, H, W).
-        known_mask: which frames are given (B, T), bool.
+        known_mask: which frames are given (B, T), bool; for a model with M channels of mask also (B, M, T, H, W), where
+            channel m of a latent frame is the m-th frame of video in it (the first latent frame holds one M times).
         valid: which latent positions of a padded batch are real (B, T, H, W), bool.
     """
 

@@ -13,6 +13,7 @@ from videogen.dit._checks import check_inputs
 from videogen.dit.blocks import BLOCKS, Block, BlockCondition, Kit
 from videogen.dit.embeddings import Size, TimestepEmbedding, patchify, token_grid, unpatchify
 from videogen.dit.initial import linear, zero_linear
+from videogen.dit.known import known_fields, with_known
 from videogen.dit.layers import check_heads
 from videogen.dit.memo import remembered
 from videogen.dit.parts import Parts, choose
@@ -42,6 +43,9 @@ class DiT(nn.Module):
         scalars: numbers of a clip that are embedded like the timestep and added to it.
         learned_sigma: predict as many channels again, for a learned variance.
         bias: of the queries, keys and values.
+        known: how latents of known frames are taken: not at all, or as further channels of every patch.
+        known_mask_channels: of the mask that tells what is known: 0 for no mask, 1 for one of frames, as many as there
+            are frames of video in a latent one for a mask of those.
 
     Raises:
         ValueError: sizes that don't divide, a schedule of another length than `depth`, or parts that don't go together.
@@ -65,6 +69,8 @@ class DiT(nn.Module):
         scalars: tuple[Scalar, ...] = (),
         learned_sigma: bool = False,
         bias: bool = True,
+        known: Literal["none", "concat"] = "none",
+        known_mask_channels: int = 0,
     ) -> None:
         super().__init__()
         check_heads(dim, num_heads)
@@ -72,13 +78,16 @@ class DiT(nn.Module):
         self.latent_channels, self.text_dim, self.dim = latent_channels, text_dim, dim
         self.patch_size: Size = (patch_size[0], patch_size[1], patch_size[2])
         pooled = {"pooled"} if text_pooled else set()
-        self.conditions = frozenset({"text", "text_mask", "valid"} | pooled | set(scalars))
+        given = known_fields(known == "concat", known_mask_channels)
+        self.known_mask_channels = known_mask_channels
 
-        patch = latent_channels * patch_size[0] * patch_size[1] * patch_size[2]
+        volume = patch_size[0] * patch_size[1] * patch_size[2]
+        channels_in = 2 * latent_channels + known_mask_channels if given else latent_channels
         time_dim = time_dim or dim
         modulation = parts.modulation(dim, time_dim, parts.norm)
-        self.embed = linear(patch, dim)
+        self.embed = linear(channels_in * volume, dim)
         self.position = parts.position(dim, num_heads)
+        self.conditions = self.position.conditions | {"text", "text_mask", "valid", *scalars} | pooled | given
         self.time = TimestepEmbedding(time_dim, timestep_scale, time_features)
         self.scalars = nn.ModuleDict({name: TimestepEmbedding(time_dim, 1.0, time_features) for name in scalars})
         self.text = parts.caption(text_dim, dim)
@@ -88,7 +97,7 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(blocks)  # type: ignore[arg-type]
         branches = max(getattr(module, "branches", 0) for module in self.blocks.modules())
         self.shared, self.modulation = modulation.shared(branches), modulation.final()
-        self.out = zero_linear(dim, patch * (1 + learned_sigma))
+        self.out = zero_linear(dim, latent_channels * volume * (1 + learned_sigma))
 
     def forward(
         self, latents: Float[Tensor, "b c t h w"], timestep: Shaped[Tensor, "b ..."], condition: Condition
@@ -97,7 +106,8 @@ class DiT(nn.Module):
 
         Args:
             timestep: (B,), or one a frame (B, T).
-            condition: text (B, L, text_dim) with text_mask (B, L), pooled (B, text_dim), valid (B, T, H, W).
+            condition: text (B, L, text_dim) with text_mask (B, L), pooled (B, text_dim), valid (B, T, H, W); where the
+                model takes them, known (B, C, T, H, W) with known_mask, see `Condition`.
 
         Raises:
             ValueError: a field of the condition that this model would ignore, or a shape that doesn't fit.
@@ -105,6 +115,8 @@ class DiT(nn.Module):
         condition.require_subset("dit", self.conditions)
         check_inputs(latents, timestep, condition, self.latent_channels, self.text_dim, self.patch_size[0])
         grid = token_grid((latents.shape[2], latents.shape[3], latents.shape[4]), self.patch_size)
+        if "known" in self.conditions:
+            latents = with_known(latents, condition, self.known_mask_channels)
         valid = None
         if condition.valid is not None:
             # padding may hold anything, even NaN, which a masked attention would still spread
@@ -119,7 +131,7 @@ class DiT(nn.Module):
         inner = BlockCondition(
             grid=grid,
             time=self.shared(time),
-            rotary=self.position.rotary(grid, tokens.device),
+            rotary=self.position.rotary(grid, tokens.device, condition.fps),
             text_mask=condition.text_mask,
             valid=valid,
             memo=memo,

@@ -16,13 +16,14 @@ class Rotary(NamedTuple):
     """The turn of every channel pair of every token.
 
     Args:
-        cos: (N, 1 or heads, head_dim): the cosine of a pair's angle, at both of its channels.
-        sin: (N, 1 or heads, head_dim): the sine, negative at a pair's first channel.
+        cos: (N, 1 or heads, head_dim), or (B, N, …) for clips of different turns: the cosine of a pair's angle, at both
+            of its channels.
+        sin: of the same shape: the sine, negative at a pair's first channel.
         runs: channels whose halves are each other's partners, from the front; (2,) repeats to the end.
     """
 
-    cos: Float[Tensor, "n heads_or_1 head_dim"]
-    sin: Float[Tensor, "n heads_or_1 head_dim"]
+    cos: Float[Tensor, "*b n heads_or_1 head_dim"]
+    sin: Float[Tensor, "*b n heads_or_1 head_dim"]
     runs: tuple[int, ...]
 
     def turn(self, x: Float[Tensor, "b n heads head_dim"]) -> Float[Tensor, "b n heads head_dim"]:
@@ -31,7 +32,7 @@ class Rotary(NamedTuple):
         return torch.addcmul(x * self.cos, _partners(x, self.runs), self.sin).to(x.dtype)
 
 
-def rotary(angles: Sequence[Float[Tensor, "n heads_or_1 _"]], pairs: Pairs, device: torch.device) -> Rotary:
+def rotary(angles: Sequence[Float[Tensor, "*b n heads_or_1 _"]], pairs: Pairs, device: torch.device) -> Rotary:
     """The table for the angles of each axis in turn, in float64, kept in float32.
 
     Args:

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 class Position(Protocol):
     """Where tokens stand on a (T, H, W) grid; built as `Position(dim, num_heads, *, knobs)`, an nn.Module."""
 
+    #: the fields of Condition that it uses; only "fps" reaches it
+    conditions: frozenset[str]
+
     def add(self, tokens: Tensor, grid: tuple[int, int, int], valid: Tensor | None) -> Tensor:
         """Tokens (B, N, D) with their code added to them; `valid` (B, N) is False for padding."""
         ...
 
-    def rotary(self, grid: tuple[int, int, int], device: torch.device) -> Rotary | None:
-        """The rotation of each token's queries and keys, or None."""
+    def rotary(self, grid: tuple[int, int, int], device: torch.device, fps: Tensor | None = None) -> Rotary | None:
+        """The rotation of each token's queries and keys, or None; `fps` (B,) is the frames a second of each clip."""
         ...
 
 

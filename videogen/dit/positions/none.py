@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -13,6 +15,8 @@ from videogen.dit.positions import POSITIONS
 class NoPosition(nn.Module):
     """Neither codes nor rotations, for ablations and for models that bring positions otherwise."""
 
+    conditions: ClassVar[frozenset[str]] = frozenset()
+
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
 
@@ -22,5 +26,5 @@ class NoPosition(nn.Module):
         """The tokens."""
         return tokens
 
-    def rotary(self, grid: tuple[int, int, int], device: torch.device) -> None:
+    def rotary(self, grid: tuple[int, int, int], device: torch.device, fps: Tensor | None = None) -> None:
         """None."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -34,6 +35,8 @@ class RoPE(nn.Module):
         ValueError: a split that isn't even or doesn't fit head_dim.
     """
 
+    conditions: ClassVar[frozenset[str]] = frozenset()
+
     def __init__(
         self,
         dim: int,
@@ -62,7 +65,7 @@ class RoPE(nn.Module):
             return tokens
         return tokens + centred_code(grid, self.dim, tokens.device, valid).to(tokens.dtype)
 
-    def rotary(self, grid: tuple[int, int, int], device: torch.device) -> Rotary:
+    def rotary(self, grid: tuple[int, int, int], device: torch.device, fps: Tensor | None = None) -> Rotary:
         """The turns of the grid's tokens, time outermost."""
         # a compiled graph must own its tensors (CUDA graphs reuse their memory), so it computes the table itself
         table = _table if torch.compiler.is_compiling() else _cached_table

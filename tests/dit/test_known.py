@@ -1,0 +1,78 @@
+"""Latents of known frames beside the noisy ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from videogen.denoiser import Condition
+from videogen.dit.known import with_known
+from videogen.dit.model import DiT
+
+MakeDiT, MakeCondition = Callable[..., DiT], Callable[..., Condition]
+SIZE = (2, 3, 3, 4, 4)
+
+
+def test_channels_stand_in_order() -> None:
+    latents, known = torch.randn(SIZE), torch.randn(SIZE)
+    frames = torch.tensor([[True, False, False], [True, False, True]])
+    plain = with_known(latents, Condition(known=known), 0)
+    assert torch.equal(plain, torch.cat([latents, known], dim=1))
+    joined = with_known(latents, Condition(known=known, known_mask=frames), 2)
+    assert torch.equal(joined[:, :3], latents)
+    assert torch.equal(joined[:, 3:5], frames[:, None, :, None, None].expand(2, 2, 3, 4, 4).float())
+    assert torch.equal(joined[:, 5:], known)
+    # a mask of its own for each channel and place, as for the frames of video behind a latent one
+    places = torch.rand(2, 2, 3, 4, 4) > 0.5
+    assert torch.equal(with_known(latents, Condition(known=known, known_mask=places), 2)[:, 3:5], places.float())
+
+
+@pytest.mark.parametrize("channels", [0, 1, 4])
+def test_the_model_sees_what_is_known(make_dit: MakeDiT, make_condition: MakeCondition, channels: int) -> None:
+    model = make_dit(known="concat", known_mask_channels=channels)
+    mask = torch.tensor([[True, False, False], [True, True, False]]) if channels else None
+    condition = dataclasses.replace(make_condition(2), known=torch.randn(SIZE), known_mask=mask)
+    latents, timestep = torch.randn(SIZE), torch.rand(2)
+    out = model(latents, timestep, condition)
+    assert out.shape == SIZE
+    other = dataclasses.replace(condition, known=torch.randn(SIZE))
+    assert not torch.allclose(model(latents, timestep, other), out, atol=1e-3)
+    if mask is not None:
+        assert not torch.allclose(
+            model(latents, timestep, dataclasses.replace(condition, known_mask=~mask)), out, atol=1e-3
+        )
+    out.square().sum().backward()
+    assert all(value.grad is not None and value.grad.any() for value in [model.embed.weight])
+
+
+def test_padding_may_hold_anything(make_dit: MakeDiT, make_condition: MakeCondition) -> None:
+    model = make_dit(known="concat")
+    valid = torch.ones(2, 3, 4, 4, dtype=torch.bool)
+    valid[1, :, 2:] = False
+    condition = dataclasses.replace(make_condition(2, valid=valid), known=torch.randn(SIZE))
+    holes = dataclasses.replace(condition, known=condition.known.masked_fill(~valid[:, None], float("nan")))
+    latents, timestep = torch.randn(SIZE), torch.rand(2)
+    assert torch.equal(model(latents, timestep, holes), model(latents, timestep, condition))
+
+
+def test_what_is_missing_or_would_be_ignored_is_refused(make_dit: MakeDiT, make_condition: MakeCondition) -> None:
+    latents, timestep, condition = torch.randn(SIZE), torch.rand(2), make_condition(2)
+    known, mask = torch.randn(SIZE), torch.ones(2, 3, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"dit would ignore condition\.known"):
+        make_dit()(latents, timestep, dataclasses.replace(condition, known=known))
+    unmasked, masked = make_dit(known="concat"), make_dit(known="concat", known_mask_channels=4)
+    with pytest.raises(ValueError, match=r"condition\.known is missing"):
+        unmasked(latents, timestep, condition)
+    with pytest.raises(ValueError, match=r"dit would ignore condition\.known_mask"):
+        unmasked(latents, timestep, dataclasses.replace(condition, known=known, known_mask=mask))
+    with pytest.raises(ValueError, match=r"condition\.known_mask is missing"):
+        masked(latents, timestep, dataclasses.replace(condition, known=known))
+    with pytest.raises(ValueError, match=r"condition\.known_mask has the shape \(2, 2\): this model takes \(2, 3\)"):
+        masked(latents, timestep, dataclasses.replace(condition, known=known, known_mask=mask[:, :2]))
+    with pytest.raises(ValueError, match=r"condition\.known has the shape"):
+        unmasked(latents, timestep, dataclasses.replace(condition, known=known[:, :2]))
+    with pytest.raises(ValueError, match=r"known_mask_channels=2 is 0 or more, and above 0 with known=concat alone"):
+        make_dit(known_mask_channels=2)

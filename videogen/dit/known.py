@@ -1,0 +1,50 @@
+"""Latents of known frames, as further channels of every patch: image to video, inpainting, extension."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from videogen.denoiser import Condition
+
+
+def known_fields(channels: bool, mask_channels: int) -> set[str]:
+    """The fields of the condition that a model takes with these knobs.
+
+    Raises:
+        ValueError: a mask for known latents that the model doesn't take.
+    """
+    if mask_channels < 0 or (mask_channels and not channels):
+        raise ValueError(f"known_mask_channels={mask_channels} is 0 or more, and above 0 with known=concat alone")
+    return {"known", *(["known_mask"] if mask_channels else [])} if channels else set()
+
+
+def with_known(
+    latents: Float[Tensor, "b c t h w"], condition: Condition, mask_channels: int
+) -> Float[Tensor, "b c_all t h w"]:
+    """The latents, then the mask, then the known latents as they are: (B, C, T, H, W) -> (B, 2 C + M, T, H, W).
+
+    What the known latents hold where nothing is known is up to those who trained the model: zeros, or the latents of
+    a video that is blank there.
+
+    Args:
+        mask_channels: M, 1 where the model knows.
+
+    Raises:
+        ValueError: known latents or their mask are missing, or of another shape.
+    """
+    if condition.known is None:
+        raise ValueError("condition.known is missing and this model needs it: give latents of the latents' own shape")
+    condition.require_shape("known", tuple(latents.shape))
+    known = condition.known.to(latents.dtype)
+    if not mask_channels:
+        return torch.cat([latents, known], dim=1)
+    mask = condition.known_mask
+    if mask is None:
+        raise ValueError("condition.known_mask is missing and this model needs it: say which frames are known, (B, T)")
+    batch, _, *grid = latents.shape
+    condition.require_shape("known_mask", (batch, grid[0]) if mask.ndim == 2 else (batch, mask_channels, *grid))
+    if mask.ndim == 2:
+        mask = mask[:, None, :, None, None].expand(-1, mask_channels, -1, *grid[1:])
+    return torch.cat([latents, mask.to(latents.dtype), known], dim=1)
