@@ -11,8 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from videogen.checkpoints.transforms import Transform
+
 Config = Mapping[str, Any]
 CHOICE = re.compile(r"\{([^}]*)\}")
+AS_IT_IS = Transform(lambda x: x, lambda x: x)
 
 
 class LayoutError(ValueError):
@@ -33,6 +36,8 @@ class Layout:
             order. `{q,k,v}` in the result names several tensors: ours is their concatenation along the first axis.
         axes: published keys whose tensors have axes of size 1 that ours lack, or lack some that ours have (a linear
             layer that is a 1x1 convolution here): a pattern -> their number of axes.
+        transforms: our knobs -> published keys whose tensors are laid out otherwise than ours, before they are put
+            together: a pattern, of which the first that matches counts -> the change and its inverse.
         constants: our knobs -> published tensors that never vary, which our part has without storing them: written on
             saving; on loading they may be absent, but not others than these.
         ignored: published keys that hold nothing: other constants, counters, parts of the training loss.
@@ -46,6 +51,7 @@ class Layout:
     knobs: Callable[[Config, Any], dict[str, Any]]
     renames: Callable[[Config], Iterable[tuple[str, str]]]
     axes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    transforms: Callable[[Config], Mapping[str, Transform]] = lambda knobs: {}
     constants: Callable[[Config], Mapping[str, Tensor]] = lambda knobs: {}
     ignored: str = r"(?!)"
     prefixes: tuple[str, ...] = ()
@@ -80,15 +86,21 @@ class Layout:
         varied = [key for key, value in constants.items() if key in rest and not _is(rest.pop(key), value)]
         ours: dict[str, Tensor] = {}
         missing, misshapen = [], []
-        state = part.state_dict()
+        state, transforms = part.state_dict(), self.transforms(knobs)
         for key, names in self.published_keys(state, knobs).items():
             expected = state[key]
-            pieces = [rest.pop(name, None) for name in names]
-            if any(piece is None for piece in pieces):
-                missing += [name for name, piece in zip(names, pieces, strict=True) if piece is None]
+            pieces = {name: rest.pop(name) for name in names if name in rest}
+            if len(pieces) < len(names):
+                missing += [name for name in names if name not in pieces]
                 continue
-            whole = torch.cat([piece for piece in pieces if piece is not None]) if len(pieces) > 1 else pieces[0]
-            assert whole is not None
+            try:
+                changed = [_transform(transforms, name).to_ours(piece) for name, piece in pieces.items()]
+                whole = torch.cat(changed) if len(changed) > 1 else changed[0]
+            except RuntimeError:
+                # an axis that can't be cut as the transform has it, or pieces that don't go together
+                found = ", ".join(str(tuple(piece.shape)) for piece in pieces.values())
+                misshapen.append(f"{', '.join(names)} {found}, not to be laid out as {tuple(expected.shape)}")
+                continue
             if _without_ones(whole.shape) != _without_ones(expected.shape):
                 misshapen.append(f"{', '.join(names)} {tuple(whole.shape)} for {tuple(expected.shape)}")
                 continue
@@ -107,12 +119,19 @@ class Layout:
     def to_published(self, ours: Mapping[str, Tensor], knobs: Config) -> dict[str, Tensor]:
         """Our state dict in the published layout; the inverse of `to_ours`, but for the ignored keys."""
         published: dict[str, Tensor] = {}
+        transforms = self.transforms(knobs)
         for key, names in self.published_keys(ours, knobs).items():
             pieces = ours[key].chunk(len(names)) if len(names) > 1 else [ours[key]]
             for name, piece in zip(names, pieces, strict=True):
-                axes = next((n for pattern, n in self.axes.items() if re.fullmatch(pattern, name)), piece.ndim)
-                published[name] = piece.reshape(_with_axes(piece.shape, axes)).clone()
+                theirs = _transform(transforms, name).to_published(piece)
+                axes = next((n for pattern, n in self.axes.items() if re.fullmatch(pattern, name)), theirs.ndim)
+                laid_out = theirs.reshape(_with_axes(theirs.shape, axes))
+                published[name] = laid_out.clone(memory_format=torch.contiguous_format)
         return {**published, **self.constants(knobs)}
+
+
+def _transform(transforms: Mapping[str, Transform], name: str) -> Transform:
+    return next((found for pattern, found in transforms.items() if re.fullmatch(pattern, name)), AS_IT_IS)
 
 
 def _spelled_out(name: str) -> list[str]:
