@@ -89,7 +89,7 @@ def _parts(dit: Mapping[str, Any], attention: Any) -> Any:
     from videogen.dit.parts import Parts
 
     builders = {part: functools.partial(build_part, f"dit/{part}", node) for part, node in dit.items()}
-    return Parts(attention=attention, **builders)
+    return Parts(attention=attention, names={part: node["name"] for part, node in dit.items()}, **builders)
 
 
 def build_vae(config: Mapping[str, Any]) -> Any:

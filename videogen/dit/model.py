@@ -73,8 +73,9 @@ class DiT(nn.Module):
         known_mask_channels: int = 0,
     ) -> None:
         super().__init__()
-        check_heads(dim, num_heads)
+        head_dim = check_heads(dim, num_heads)
         parts = parts or choose()
+        parts.check(layers, head_dim)
         self.latent_channels, self.text_dim, self.dim = latent_channels, text_dim, dim
         self.patch_size: Size = (patch_size[0], patch_size[1], patch_size[2])
         pooled = {"pooled"} if text_pooled else set()

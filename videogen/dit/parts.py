@@ -9,12 +9,14 @@ from typing import Any
 
 from videogen.dit.blocks import BLOCKS, Block, Kit
 from videogen.dit.captions import CAPTIONS
+from videogen.dit.compatibility import refusal
 from videogen.dit.crosses import CROSSES
 from videogen.dit.mlps import MLPS
 from videogen.dit.modulations import MODULATIONS, Modulation
 from videogen.dit.norms import NORMS
 from videogen.dit.positions import POSITIONS, Position
 from videogen.dit.qk_norms import QK_NORMS
+from videogen.dit.schedule import layers
 from videogen.kernels import ATTENTION, Attention
 from videogen.registry import Registry
 
@@ -55,6 +57,7 @@ class Parts:
         mlp: `mlp(dim)`.
         cross: `cross(dim, num_heads, kit)`.
         caption: `caption(text_dim, dim)`.
+        names: kind -> the registered name of its part; those that are no registered parts have none.
     """
 
     attention: Attention
@@ -66,6 +69,23 @@ class Parts:
     mlp: Callable[[int], Any]
     cross: Callable[[int, int, Kit], Any]
     caption: Callable[[int, int], Any]
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def check(self, schedule: str | None, head_dim: int) -> None:
+        """Refuse parts that don't go together, by what they declare, see `videogen.dit.compatibility`.
+
+        Args:
+            schedule: the layers, as the DiT takes them.
+            head_dim: channels of a head.
+
+        Raises:
+            ValueError: the reason and the remedy.
+        """
+        named = {layer.name for layer in layers(schedule)} if schedule is not None else {"block"}
+        for block in sorted(named):
+            names = dict(self.names) if block == "block" else {**self.names, "block": block}
+            if (reason := refusal(REGISTRIES, names, self.attention, head_dim)) is not None:
+                raise ValueError(reason)
 
     def kit(self, modulation: Modulation, bias: bool) -> Kit:
         """What each block is made of, once the modulation of the model is known."""
@@ -93,9 +113,10 @@ def choose(attention: Attention | None = None, **choices: str | Mapping[str, Any
     """
     nodes = {kind: {"name": name} for kind, name in DEFAULTS.items()}
     nodes |= {kind: {"name": said} if isinstance(said, str) else dict(said) for kind, said in choices.items()}
-    builders = {}
+    builders, names = {}, {}
     for kind, node in nodes.items():
         name, knobs = node["name"], {key: value for key, value in node.items() if key != "name"}
         REGISTRIES[kind].check(name, knobs)
+        names[kind] = REGISTRIES[kind].describe(name).name
         builders[kind] = functools.partial(REGISTRIES[kind].build, name, **knobs)
-    return Parts(attention=attention or ATTENTION.build("sdpa"), **builders)
+    return Parts(attention=attention or ATTENTION.build("sdpa"), names=names, **builders)

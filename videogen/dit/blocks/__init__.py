@@ -61,7 +61,10 @@ class Kit:
 
 
 class Block(Protocol):
-    """One transformer layer on video tokens; built as `Block(dim, num_heads, kit, *, knobs)`."""
+    """One transformer layer on video tokens; built as `Block(dim, num_heads, kit, *, knobs)`.
+
+    One that doesn't go with every other part says so, see `videogen.dit.compatibility`.
+    """
 
     def __call__(self, tokens: Tensor, text: Tensor | None, condition: BlockCondition) -> tuple[Tensor, Tensor | None]:
         """Tokens (B, N, D) and text (B, L, D) -> both, for the next block; one that only reads the text returns it.

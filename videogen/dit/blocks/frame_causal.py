@@ -20,6 +20,8 @@ class FrameCausalBlock(PatternBlock):
         frames: latent frames of a chunk, within which all tokens see each other.
     """
 
+    needs_mask = True
+
     def __init__(self, dim: int, num_heads: int, kit: Kit, *, frames: int = 1) -> None:
         if frames < 1:
             raise ValueError(f"frames={frames} of a chunk: at least 1")

@@ -21,6 +21,8 @@ class SlidingTileBlock(PatternBlock):
         reach: tiles that are seen to either side.
     """
 
+    needs_mask = True
+
     def __init__(
         self,
         dim: int,
