@@ -184,7 +184,7 @@ class Window(Pattern):
     def split(self, x: Shaped[Tensor, "b n *rest"], grid: Grid) -> Shaped[Tensor, "bg m *rest"]:
         """(B, N, …) -> (B * boxes, tokens of a box, …)."""
         (t, before_t, after_t), (h, before_h, after_h), (w, before_w, after_w) = self._boxes(grid)
-        x = x.unflatten(1, grid)
+        x = rearrange(x, "b (t h w) ... -> b t h w ...", t=grid[0], h=grid[1], w=grid[2])
         rest = [0, 0] * (x.ndim - 4)
         x = F.pad(x, [*rest, before_w, after_w, before_h, after_h, before_t, after_t])
         return rearrange(x, "b (nt t) (nh h) (nw w) ... -> (b nt nh nw) (t h w) ...", t=t, h=h, w=w)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -56,7 +57,7 @@ def rotary(angles: Sequence[Float[Tensor, "*b n heads_or_1 _"]], pairs: Pairs, d
 def _partners(x: Tensor, runs: tuple[int, ...]) -> Tensor:
     """Each channel's partner at its place."""
     if runs == (2,):
-        return x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
-    halves = x.split([length // 2 for run in runs for length in (run, run)], dim=-1)
+        return rearrange(rearrange(x, "... (c two) -> ... c two", two=2).flip(-1), "... c two -> ... (c two)")
+    halves = torch.split(x, [length // 2 for run in runs for length in (run, run)], dim=-1)
     swapped = [halves[i + 1 - 2 * (i % 2)] for i in range(len(halves))]
     return torch.cat(swapped, dim=-1)

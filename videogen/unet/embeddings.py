@@ -34,5 +34,6 @@ class NumberEmbedding(nn.Module):
 
     def forward(self, numbers: Shaped[Tensor, "b f"]) -> Float[Tensor, "b f d"]:
         """(B, F) -> (B, F, 4 * features), in the dtype of the weights; the angles are computed in float32."""
-        embedded: Tensor = self.mlp(sincos(numbers, self.features).to(self.mlp[0].weight.dtype))
+        dtype = next(self.mlp.parameters()).dtype
+        embedded: Tensor = self.mlp(sincos(numbers, self.features).to(dtype))
         return embedded

@@ -156,7 +156,7 @@ class UNet(nn.Module):
             x = cell(x, inner)
         for level in self.up:
             x = level(x, inner, skips)
-        out = self.conv_out(nn.functional.silu(self.norm_out(x)))
+        out: Tensor = self.conv_out(nn.functional.silu(self.norm_out(x)))
         return rearrange(out, "(b t) c h w -> b c t h w", t=frames)
 
     def _condition(self, timestep: Tensor, condition: Condition, frames: int) -> UNetCondition:

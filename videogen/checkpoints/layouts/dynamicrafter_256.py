@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from videogen.checkpoints.layout import Config
+from videogen.checkpoints.layout import Config, Layout
 from videogen.checkpoints.layouts import LAYOUTS, videocrafter
 
 HERE, THERE = "framestride_embed.", "fps_embedding."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from videogen.dit.initial import linear
 class Gated(nn.Module):
     """out(activation(gate) * value); `inner` gives value and gate in one product."""
 
-    activation = staticmethod(F.gelu)
+    activation: Callable[[Tensor], Tensor] = staticmethod(F.gelu)
 
     def __init__(self, dim: int, *, ratio: float = 4.0, hidden: int | None = None, bias: bool = True) -> None:
         super().__init__()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -64,7 +65,7 @@ class AdaLNSingleLayer(nn.Module):
         """One `Branch` for each residual branch, in order."""
         rows, dim = self.table.shape
         # a block with fewer branches than the largest one takes the first signals
-        signals = condition.time[..., : rows * dim].unflatten(-1, (rows, dim)) + self.table
+        signals = rearrange(condition.time[..., : rows * dim], "b f (rows d) -> b f rows d", d=dim) + self.table
         parts = [per_token(part, condition.grid) for part in signals.unbind(2)]
         return [Branch(norm, *parts[3 * i : 3 * i + 3]) for i, norm in enumerate(self.norms)]
 
