@@ -27,7 +27,7 @@ class Layout:
         kind: of the part, as in `videogen.kinds`.
         part: its registered name.
         recognise: whether a config.json (empty where there is none) and a file's keys are of this family.
-        knobs: the family's config and tensors by name -> the knobs of our part.
+        knobs: the family's config and tensors by name -> the knobs of our part, and what they tell of its wiring.
         renames: our knobs -> pairs that turn our keys into the published ones: regular expressions, all applied in
             order. `{q,k,v}` in the result names several tensors: ours is their concatenation along the first axis.
         axes: published keys whose tensors have axes of size 1 that ours lack, or lack some that ours have (a linear
