@@ -19,6 +19,8 @@ if typing.TYPE_CHECKING:
 
 #: the kernel of a part that is loaded alone
 DEFAULT_ATTENTION = {"name": CHOICES["attention"]}
+#: other names of a part's folder, in diffusers' folders of whole models
+THEIRS = {"denoiser": ("unet", "transformer")}
 WEIGHTS = Path(__file__).parent.parent / "weights"
 SAMPLING = ("num_frames", "height", "width", "steps", "guidance", "guidance_rescale", "negative_prompt")
 
@@ -184,7 +186,7 @@ def _load(config: Mapping[str, Any], path: Path | None, modules: Mapping[str, An
     if path is None:
         return
     configs = part_configs(config, modules)
-    for name, place in _places(path, list(modules), training="train" in config).items():
+    for name, place in _places(path, _without_weights(modules), training="train" in config).items():
         if not is_published(place):
             load_weights(place, configs[name], modules[name])
         elif "train" in config:
@@ -195,17 +197,30 @@ def _load(config: Mapping[str, Any], path: Path | None, modules: Mapping[str, An
             read_published(place, name).fill(modules[name], said["name"], said)
 
 
+def _without_weights(modules: Mapping[str, Any]) -> list[str]:
+    """The parts that wait for weights: a frozen text encoder has read its own."""
+    text = modules.get("text")
+    frozen = text is not None and not any(parameter.requires_grad for parameter in text.parameters())
+    return [name for name in modules if name != "text" or not frozen]
+
+
 def _places(path: Path, names: list[str], *, training: bool) -> dict[str, Path]:
-    """Where the weights of each part are: in a folder of its name, or, of one part alone, in a published checkpoint."""
+    """Where the weights of each part are: in a folder of its name, or all in one file of a published model.
+
+    Of one part alone, also in a published checkpoint's folder; diffusers calls a denoiser's folder otherwise.
+    """
     from videogen.checkpoints import is_published
 
+    if path.is_file():
+        return dict.fromkeys(names, path)
     if len(names) == 1 and not (path / names[0]).is_dir() and is_published(path):
         return {names[0]: path}
     # a training run's checkpoint holds just what it trained; to go on from there is the one use of half a model
     present = [name for name in names if not training or (path / name).is_dir()]
     if not present:
         raise ConfigError(f"weights={path} has no folder called {', '.join(names)}: give a checkpoint's folder")
-    return {name: path / name for name in present}
+    folders = {name: [path / other for other in (name, *THEIRS.get(name, ()))] for name in present}
+    return {name: next((folder for folder in found if folder.is_dir()), found[0]) for name, found in folders.items()}
 
 
 def weights_folder(weights: str) -> Path:
