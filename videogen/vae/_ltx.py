@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from videogen.vae._layers import CausalConv3d, ChannelNorm, Stack
+from videogen.vae._lean import lean, plus, silu
 from videogen.vae._streaming import StreamCache, begins
 
 #: sines and cosines that a timestep is embedded in
@@ -72,11 +73,9 @@ class ResBlock(nn.Module):
         if self.scale_shift_table is not None:
             assert time is not None
             first, second = (time + self.scale_shift_table).chunk(2)
-        h = self.conv1(F.silu(modulated(x, first)), cache)
-        h = self.conv2(F.silu(modulated(h, second)), cache)
-        skip: Tensor = x if self.shortcut is None else self.shortcut(self.norm(x), cache)
-        out: Tensor = skip + h
-        return out
+        h = self.conv1(silu(modulated(x, first)), cache)
+        h = self.conv2(silu(modulated(h, second)), cache)
+        return plus(h, x if self.shortcut is None else self.shortcut(self.norm(x), cache))
 
 
 class Downsample(nn.Module):
@@ -137,7 +136,7 @@ def modulated(x: Tensor, shift_scale: Tensor | None = None) -> Tensor:
     if shift_scale is None:
         return h
     shift, scale = shift_scale[..., None, None, None].unbind()
-    return h * (1 + scale) + shift
+    return h.mul_(1 + scale).add_(shift) if lean(x) else h * (1 + scale) + shift
 
 
 def embedding(width: int) -> nn.Sequential:

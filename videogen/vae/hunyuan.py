@@ -14,7 +14,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from videogen.vae import VAES, VAESpec
+from videogen.vae._convolution import Conv3d
 from videogen.vae._layers import FrameAttention, Norm, ResBlock, Stack
+from videogen.vae._lean import plus, silu
 from videogen.vae._levels import GROUPS, make_norm
 from videogen.vae._streaming import CausalVAE, StreamCache
 
@@ -114,7 +116,7 @@ class Encoder(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         h = self.middle(self.levels(self.conv_in(video)))
-        moments: Tensor = self.quant(self.out(F.silu(self.norm(h))))
+        moments: Tensor = self.quant(self.out(silu(self.norm(h))))
         return moments
 
 
@@ -134,7 +136,7 @@ class Decoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         h = self.levels(self.middle(self.conv_in(self.quant(latents))))
-        video: Tensor = self.out(F.silu(self.norm(h)))
+        video: Tensor = self.out(silu(self.norm(h)))
         return video
 
 
@@ -145,7 +147,7 @@ class EdgeConv3d(nn.Module):
         self, channels_in: int, channels_out: int, kernel: int = 3, stride: int | tuple[int, int, int] = 1
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(channels_in, channels_out, kernel, stride)
+        self.conv = Conv3d(channels_in, channels_out, kernel, stride)
         self.pad = (*(kernel // 2,) * 4, kernel - 1, 0)
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
@@ -178,8 +180,7 @@ class CausalAttention(FrameAttention):
         ends = range(area, (frames + 1) * area, area)
         seen = [F.scaled_dot_product_attention(q[:, :, e - area : e], k[:, :, :e], v[:, :, :e]) for e in ends]
         h = rearrange(torch.cat(seen, dim=2), "b 1 (t h w) c -> b c t h w", t=frames, h=height)
-        out: Tensor = self.out(h)
-        return x + out
+        return plus(self.out(h), x)
 
 
 def _in_time(step: int, widths: Sequence[int]) -> bool:
