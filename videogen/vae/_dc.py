@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from videogen.vae._lean import plus
+from videogen.vae._convolution import doubled
+from videogen.vae._lean import channels_last, lean, plus
 
 Downsampling = Literal["conv", "pixel_unshuffle"]
 Upsampling = Literal["interpolate", "pixel_shuffle"]
@@ -139,6 +140,8 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.unfolds:
             h = F.pixel_shuffle(self.conv(x), 2)
+        elif lean(x):
+            h = doubled(channels_last(x), self.conv.weight, self.conv.bias)
         else:
             h = self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
         return plus(h, F.pixel_shuffle(repeated(x, self.unfolded), 2)) if self.shortcut else h

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from videogen.vae._convolution import Conv3d, of_frames
+from videogen.vae._convolution import Conv3d, doubled, of_frames
 from videogen.vae._lean import channels_last, lean, plus, silu
 from videogen.vae._streaming import StreamCache, with_past
 
@@ -131,7 +131,10 @@ class SpaceUpsample(nn.Module):
         self.conv = FrameConv(channels, channels_out or channels, 3, padding=1)
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
-        out: Tensor = self.conv(F.interpolate(x, scale_factor=(1, 2, 2), mode="nearest"))
+        conv = self.conv
+        if lean(x):
+            return of_frames(channels_last(x), lambda images: doubled(images, conv.weight, conv.bias))
+        out: Tensor = conv(F.interpolate(x, scale_factor=(1, 2, 2), mode="nearest"))
         return out
 
 

@@ -5,6 +5,7 @@ After "HunyuanVideo: A Systematic Framework For Large Video Generative Models" (
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -14,11 +15,11 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from videogen.vae import VAES, VAESpec
-from videogen.vae._convolution import Conv3d
+from videogen.vae._convolution import Conv3d, along_time, doubled, doubled_in_time
 from videogen.vae._layers import FrameAttention, Norm, ResBlock, Stack
-from videogen.vae._lean import plus, silu
+from videogen.vae._lean import channels_last, lean, plus, silu
 from videogen.vae._levels import GROUPS, make_norm
-from videogen.vae._streaming import CausalVAE, StreamCache
+from videogen.vae._streaming import CausalVAE, StreamCache, with_past
 
 #: the last so many changes of resolution, of the encoder and of the decoder, are in time too
 TIME_STEPS = 2
@@ -163,6 +164,12 @@ class Upsample(nn.Module):
         self.conv, self.time = EdgeConv3d(channels, channels), time
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
+        if lean(x):
+            conv, x = self.conv.conv, channels_last(x)
+            edge = functools.partial(doubled, border="replicate")
+            if self.time:
+                return doubled_in_time(x, conv.weight, conv.bias, edge)
+            return along_time(with_past(self, x, 2, 0, None), conv.weight, conv.bias, edge)
         if self.time:
             x = torch.cat([x[:, :, :1], x[:, :, 1:].repeat_interleave(2, dim=2)], dim=2)
         out: Tensor = self.conv(F.interpolate(x, scale_factor=(1, 2, 2), mode="nearest"))
