@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from videogen.vae._convolution import Conv3d
 from videogen.vae._layers import ResBlock, SpaceUpsample
+from videogen.vae._lean import lean, plus, silu
 from videogen.vae._levels import GroupNorm, SpaceDownsample
 from videogen.vae._streaming import StreamCache
 
@@ -17,26 +19,25 @@ class SpatialNorm(nn.Module):
     def __init__(self, channels: int, latent: int, groups: int) -> None:
         super().__init__()
         self.norm = GroupNorm(channels, groups)
-        self.scale, self.shift = nn.Conv3d(latent, channels, 1), nn.Conv3d(latent, channels, 1)
+        self.scale, self.shift = Conv3d(latent, channels, 1), Conv3d(latent, channels, 1)
         # at first near a plain group norm: a scale around 0 would silence a deep decoder
         assert self.scale.bias is not None
         nn.init.ones_(self.scale.bias)
 
     def forward(self, x: Tensor, latents: Tensor) -> Tensor:
         # maps of single positions: the same before they are spread as after, and far less work
-        out: Tensor = self.norm(x) * spread(self.scale(latents), x) + spread(self.shift(latents), x)
-        return out
+        scale, shift = spread(self.scale(latents), x), spread(self.shift(latents), x)
+        h: Tensor = self.norm(x)
+        return h.mul_(scale).add_(shift) if lean(x) else h * scale + shift
 
 
 class SpatialResBlock(ResBlock):
     """norm, SiLU, convolution, twice, plus the input; the norms see the latents."""
 
     def forward(self, x: Tensor, cache: StreamCache | None = None, latents: Tensor | None = None) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x, latents)), cache)
-        h = self.conv2(F.silu(self.norm2(h, latents)), cache)
-        skip: Tensor = x if self.shortcut is None else self.shortcut(x, cache)
-        out: Tensor = skip + h
-        return out
+        h = self.conv1(silu(self.norm1(x, latents)), cache)
+        h = self.conv2(silu(self.norm2(h, latents)), cache)
+        return plus(h, x if self.shortcut is None else self.shortcut(x, cache))
 
 
 class Downsample(SpaceDownsample):
@@ -62,7 +63,9 @@ class Upsample(SpaceUpsample):
         self.time = time
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
-        return super().forward(double_time(x) if self.time else x, cache)
+        # equal frames have equal convolutions, so these come before the doubling
+        h = super().forward(x, cache)
+        return double_time(h) if self.time else h
 
 
 def double_time(x: Tensor) -> Tensor:

@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from videogen.vae._convolution import doubled
+from videogen.vae._lean import channels_last, lean, plus
+
 Downsampling = Literal["conv", "pixel_unshuffle"]
 Upsampling = Literal["interpolate", "pixel_shuffle"]
 
@@ -74,8 +77,7 @@ class LinearAttention(nn.Module):
         total = (k.sum(-1, keepdim=True) * q).sum(-2, keepdim=True)
         h = (v @ k.transpose(-1, -2)) @ q / (total + 1e-15)
         h = rearrange(h.to(x.dtype), "b heads d (h w) -> b (heads d) h w", h=x.shape[-2])
-        out: Tensor = self.norm(self.out(h))
-        return x + out
+        return plus(self.norm(self.out(h)), x)
 
 
 class GatedConv(nn.Module):
@@ -91,8 +93,7 @@ class GatedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h, gate = self.depth(F.silu(self.expand(x))).chunk(2, dim=1)
-        out: Tensor = self.norm(self.project(h * F.silu(gate)))
-        return x + out
+        return plus(self.norm(self.project(h * F.silu(gate))), x)
 
 
 class ResBlock(nn.Module):
@@ -106,8 +107,7 @@ class ResBlock(nn.Module):
         self.norm = nn.BatchNorm2d(channels) if batch_norm else ChannelRMSNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.norm(self.conv2(self.activation(self.conv1(x))))
-        return x + out
+        return plus(self.norm(self.conv2(self.activation(self.conv1(x)))), x)
 
 
 class Downsample(nn.Module):
@@ -140,9 +140,11 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.unfolds:
             h = F.pixel_shuffle(self.conv(x), 2)
+        elif lean(x):
+            h = doubled(channels_last(x), self.conv.weight, self.conv.bias)
         else:
             h = self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
-        return h + F.pixel_shuffle(repeated(x, self.unfolded), 2) if self.shortcut else h
+        return plus(h, F.pixel_shuffle(repeated(x, self.unfolded), 2)) if self.shortcut else h
 
 
 def averaged(x: Tensor, channels: int) -> Tensor:

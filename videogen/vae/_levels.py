@@ -17,6 +17,7 @@ from videogen.vae._layers import (
     Stack,
     pad_corner,
 )
+from videogen.vae._lean import channels_last, lean
 from videogen.vae._streaming import StreamCache
 
 NormKind = Literal["group", "channel"]
@@ -38,6 +39,12 @@ class GroupNorm(nn.GroupNorm):
                 f"{channels} channels do not split into norm_groups={groups}: use {nearest} channels or other groups"
             )
         super().__init__(groups, channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not lean(x):
+            return super().forward(x)
+        # frames as rows: of images torch has a norm for channels that lie last, of clips one that is 6 times slower
+        return super().forward(channels_last(x).flatten(2, 3)).view_as(x)
 
 
 def make_norm(kind: NormKind, groups: int) -> Norm:

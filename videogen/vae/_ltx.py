@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Generator, Tensor, nn
 
 from videogen.vae._layers import CausalConv3d, ChannelNorm, Stack
+from videogen.vae._lean import lean, plus, silu
 from videogen.vae._streaming import StreamCache, begins
 
 #: sines and cosines that a timestep is embedded in
@@ -104,11 +105,9 @@ class ResBlock(nn.Module):
         if self.scale_shift_table is not None:
             assert time is not None
             first, second = (time + self.scale_shift_table).chunk(2)
-        h = with_noise(self.conv1(F.silu(modulated(x, first)), cache), self.noise1, source)
-        h = with_noise(self.conv2(F.silu(modulated(h, second)), cache), self.noise2, source)
-        skip: Tensor = x if self.shortcut is None else self.shortcut(self.norm(x), cache)
-        out: Tensor = skip + h
-        return out
+        h = with_noise(self.conv1(silu(modulated(x, first)), cache), self.noise1, source)
+        h = with_noise(self.conv2(silu(modulated(h, second)), cache), self.noise2, source)
+        return plus(h, x if self.shortcut is None else self.shortcut(self.norm(x), cache))
 
 
 class Downsample(nn.Module):
@@ -169,7 +168,7 @@ def modulated(x: Tensor, shift_scale: Tensor | None = None) -> Tensor:
     if shift_scale is None:
         return h
     shift, scale = shift_scale[..., None, None, None].unbind()
-    return h * (1 + scale) + shift
+    return h.mul_(1 + scale).add_(shift) if lean(x) else h * (1 + scale) + shift
 
 
 def with_noise(x: Tensor, size: Tensor | None, source: Generator | None) -> Tensor:

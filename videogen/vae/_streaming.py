@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from videogen.vae import Posterior, VAESpec
+from videogen.vae._lean import frames_first, frames_last, lean
 from videogen.vae._posterior import DiagonalGaussian
 
 
@@ -33,7 +34,11 @@ def with_past(layer: nn.Module, x: Tensor, pad: int, keep: int, cache: StreamCac
     past = cache.get(layer) if cache is not None else None
     if past is None:
         past = x[:, :, :1].expand(-1, -1, pad, -1, -1)
-    extended = torch.cat([past, x], dim=2)
+    if lean(x):
+        # what is repeated has no order in memory that `cat` would keep
+        extended = frames_last(torch.cat([frames_first(past), frames_first(x)], dim=1))
+    else:
+        extended = torch.cat([past, x], dim=2)
     if cache is not None:
         end = extended.shape[2] - cache.lookahead
         # a copy: a view would keep the whole chunk in memory, for every layer

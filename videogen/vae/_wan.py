@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
+from videogen.vae._convolution import Conv3d
 from videogen.vae._layers import FrameAttention, ResBlock, Stack
+from videogen.vae._lean import lean, plus
 from videogen.vae._streaming import StreamCache, begins, with_past
 
 
@@ -23,7 +25,7 @@ class Level(nn.Module):
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
         h: Tensor = self.layers(x, cache)
-        return h if self.shortcut is None else h + self.shortcut(x, cache)
+        return h if self.shortcut is None else plus(h, self.shortcut(x, cache))
 
 
 class RMSNorm(nn.Module):
@@ -36,11 +38,11 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # half precision has too few digits for the sum of squares
         unit = F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1).to(x.dtype)
-        out: Tensor = unit * (x.shape[1] ** 0.5 * self.weight[:, None, None, None])
-        return out
+        weight = x.shape[1] ** 0.5 * self.weight[:, None, None, None]
+        return unit.mul_(weight) if lean(x) else unit * weight
 
 
-class CausalConv3d(nn.Conv3d):
+class CausalConv3d(Conv3d):
     """3D convolution that looks only backward in time: before a clip's first frame there are zeros."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int | tuple[int, int, int] = 3) -> None:
@@ -63,7 +65,7 @@ class TimeDownsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(channels, channels, (3, 1, 1), (2, 1, 1))
+        self.conv = Conv3d(channels, channels, (3, 1, 1), (2, 1, 1))
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
         alone = int(cache is None or self not in cache)
