@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import torch
@@ -12,12 +13,15 @@ from videogen.denoiser import DENOISERS, Condition
 from videogen.dit._checks import check_inputs
 from videogen.dit.blocks import BLOCKS, Block, BlockCondition, Kit
 from videogen.dit.embeddings import Size, TimestepEmbedding, patchify, token_grid, unpatchify
+from videogen.dit.images import ImageEmbedding, check_readers
 from videogen.dit.initial import linear, zero_linear
 from videogen.dit.known import known_fields, with_known
 from videogen.dit.layers import check_heads
 from videogen.dit.memo import remembered
+from videogen.dit.norms import NORMS
 from videogen.dit.parts import Parts, choose
 from videogen.dit.schedule import layers
+from videogen.dit.text import filled
 
 Scalar = Literal["fps", "guidance"]
 
@@ -46,6 +50,11 @@ class DiT(nn.Module):
         known: how latents of known frames are taken: not at all, or as further channels of every patch.
         known_mask_channels: of the mask that tells what is known: 0 for no mask, 1 for one of frames, as many as there
             are frames of video in a latent one for a mask of those.
+        image_dim: width of image tokens, which some blocks read beside the text; 0 for none.
+        image_positions: how many image tokens there always are, if each has a learned code; 0 for none.
+        text_tokens: fill the text up with zeros to so many tokens, all of which are attended to, as Wan does; 0 leaves
+            padding out of attention.
+        norm_out: registered norm before the last layer, with its defaults; None is the one of the blocks.
 
     Raises:
         ValueError: sizes that don't divide, a schedule of another length than `depth`, or parts that don't go together.
@@ -71,6 +80,10 @@ class DiT(nn.Module):
         bias: bool = True,
         known: Literal["none", "concat"] = "none",
         known_mask_channels: int = 0,
+        image_dim: int = 0,
+        image_positions: int = 0,
+        text_tokens: int = 0,
+        norm_out: str | None = None,
     ) -> None:
         super().__init__()
         head_dim = check_heads(dim, num_heads)
@@ -80,24 +93,28 @@ class DiT(nn.Module):
         self.patch_size: Size = (patch_size[0], patch_size[1], patch_size[2])
         pooled = {"pooled"} if text_pooled else set()
         given = known_fields(known == "concat", known_mask_channels)
-        self.known_mask_channels = known_mask_channels
+        self.known_mask_channels, self.text_tokens = known_mask_channels, text_tokens
 
         volume = patch_size[0] * patch_size[1] * patch_size[2]
-        channels_in = 2 * latent_channels + known_mask_channels if given else latent_channels
+        channels_in = 2 * latent_channels + known_mask_channels if known == "concat" else latent_channels
         time_dim = time_dim or dim
         modulation = parts.modulation(dim, time_dim, parts.norm)
         self.embed = linear(channels_in * volume, dim)
         self.position = parts.position(dim, num_heads)
+        given |= {"image"} if image_dim else set()
         self.conditions = self.position.conditions | {"text", "text_mask", "valid", *scalars} | pooled | given
         self.time = TimestepEmbedding(time_dim, timestep_scale, time_features)
         self.scalars = nn.ModuleDict({name: TimestepEmbedding(time_dim, 1.0, time_features) for name in scalars})
         self.text = parts.caption(text_dim, dim)
         self.pooled = parts.caption(text_dim, time_dim) if text_pooled else None
+        self.image = ImageEmbedding(image_dim, dim, image_positions) if image_dim else None
         blocks = _blocks(layers, depth, parts, dim, num_heads, parts.kit(modulation, bias))
         # a Block is a callable; whatever a config can name is an nn.Module too
         self.blocks = nn.ModuleList(blocks)  # type: ignore[arg-type]
+        check_readers(self.blocks, image_dim, image_positions)
         branches = max(getattr(module, "branches", 0) for module in self.blocks.modules())
-        self.shared, self.modulation = modulation.shared(branches), modulation.final()
+        last = parts.modulation(dim, time_dim, functools.partial(NORMS.build, norm_out)) if norm_out else modulation
+        self.shared, self.modulation = modulation.shared(branches), last.final()
         self.out = zero_linear(dim, latent_channels * volume * (1 + learned_sigma))
 
     def forward(
@@ -108,7 +125,8 @@ class DiT(nn.Module):
         Args:
             timestep: (B,), or one a frame (B, T).
             condition: text (B, L, text_dim) with text_mask (B, L), pooled (B, text_dim), valid (B, T, H, W); where the
-                model takes them, known (B, C, T, H, W) with known_mask, see `Condition`.
+                model takes them, known (B, C, T, H, W) with known_mask, see `Condition`, image (B, L, image_dim)
+                with text.
 
         Raises:
             ValueError: a field of the condition that this model would ignore, or a shape that doesn't fit.
@@ -133,17 +151,37 @@ class DiT(nn.Module):
             grid=grid,
             time=self.shared(time),
             rotary=self.position.rotary(grid, tokens.device, condition.fps),
-            text_mask=condition.text_mask,
+            text_mask=None if self.text_tokens else condition.text_mask,
+            image=self._image(condition),
             valid=valid,
             memo=memo,
         )
         text = None
         if condition.text is not None:
-            said = condition.text
-            text = remembered(memo, self.text, self.embed.weight, lambda: self.text(said))
+            said, mask = condition.text, condition.text_mask
+            text = remembered(memo, self.text, self.embed.weight, lambda: self.text(self._filled(said, mask)))
         for block in self.blocks:
             tokens, text = block(tokens, text, inner)
         return unpatchify(self.out(self.modulation(tokens, time, grid)), grid, self.patch_size)
+
+    def _filled(self, text: Tensor, mask: Tensor | None) -> Tensor:
+        return filled(text, mask, self.text_tokens) if self.text_tokens else text
+
+    def _image(self, condition: Condition) -> Tensor | None:
+        """Image tokens at the width of the blocks, (B, L, D).
+
+        Raises:
+            ValueError: of another number or width, or without the text that they stand beside.
+        """
+        image = condition.image
+        if self.image is None or image is None:
+            return None
+        if condition.text is None:
+            raise ValueError("condition.image is read beside condition.text: give the empty sentence's tokens for none")
+        condition.require_shape("image", (len(condition.text), self.image.count, self.image.image_dim))
+        embedding = self.image
+        embedded: Tensor = remembered(condition.memo(), embedding, self.embed.weight, lambda: embedding(image))
+        return embedded
 
     def _time(self, timestep: Tensor, condition: Condition, dtype: torch.dtype) -> Tensor:
         """What modulates the blocks: timestep, pooled text and scalars, (B, 1, D) or (B, T, D)."""
