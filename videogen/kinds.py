@@ -19,6 +19,7 @@ KINDS = {
     "dit/mlp": "videogen.dit.mlps:MLPS",
     "dit/cross": "videogen.dit.crosses:CROSSES",
     "dit/caption": "videogen.dit.captions:CAPTIONS",
+    "dit/pool": "videogen.dit.pools:POOLS",
     "scheduler": "videogen.schedulers:SCHEDULERS",
     "attention": "videogen.kernels:ATTENTION",
     "text": "videogen.text:TEXT_ENCODERS",

@@ -46,9 +46,11 @@ def test_the_shape_stays_and_every_parameter_learns(name: str, randomised: Calla
     block = randomised(build(name))
     tokens, text, condition = inputs()
     tokens.requires_grad_()
-    out, _ = block(tokens, text, condition)
+    out, said = block(tokens, text, condition)
     assert out.shape == tokens.shape
-    out.square().sum().backward()
+    assert said.shape == text.shape
+    # layers of the text are for the next block
+    (out.square().sum() + said.square().sum()).backward()
     silent = [key for key, value in block.named_parameters() if value.grad is None or not value.grad.any()]
     assert silent == []
     assert tokens.grad is not None
@@ -57,7 +59,9 @@ def test_the_shape_stays_and_every_parameter_learns(name: str, randomised: Calla
 
 def test_it_starts_as_the_identity(name: str) -> None:
     tokens, text, condition = inputs()
-    assert torch.equal(build(name)(tokens, text, condition)[0], tokens)
+    out, said = build(name)(tokens, text, condition)
+    assert torch.equal(out, tokens)
+    assert torch.equal(said, text)
 
 
 def test_the_text_and_only_its_words_are_read(name: str, randomised: Callable[[nn.Module], nn.Module]) -> None:
@@ -86,8 +90,9 @@ def test_a_time_a_frame_or_a_token_equals_one_for_all(name: str, randomised: Cal
     wanted, _ = block(tokens, text, condition)
     for length in (GRID[0], TOKENS):
         time = condition.time.expand(-1, length, -1)
+        told = dataclasses.replace(condition, time=time, text_time=condition.time)
         # the products are the same, summed in another order: a few float32 roundings of values near 1
-        assert torch.allclose(block(tokens, text, dataclasses.replace(condition, time=time))[0], wanted, atol=1e-5)
+        assert torch.allclose(block(tokens, text, told)[0], wanted, atol=1e-5)
 
 
 def test_a_sample_does_not_see_its_neighbours(

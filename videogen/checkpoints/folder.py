@@ -93,13 +93,22 @@ def _with_defaults(saved: dict[str, Any]) -> dict[str, Any]:
     if saved.get("kind") not in KINDS or saved.get("name") not in registry(saved["kind"]).names():
         return saved
     # the parts that this one is made of stand in nodes of their own, by kind: dit -> block -> name and knobs
+    present = {key: _default_nodes(key) | value for key, value in saved.items() if isinstance(value, dict)}
     nodes = {
         key: {part: _without_kind(_with_defaults({"kind": f"{key}/{part}", **node})) for part, node in value.items()}
-        for key, value in saved.items()
-        if isinstance(value, dict)
+        for key, value in present.items()
     }
     defaults = {knob.name: knob.default for knob in registry(saved["kind"]).knobs(saved["name"])}
     return {**json.loads(json.dumps(defaults)), **saved, **nodes}
+
+
+def _default_nodes(key: str) -> dict[str, Any]:
+    """The parts of a DiT that a config saved before there was a choice of them stands for."""
+    if key != "dit":
+        return {}
+    from videogen.dit.parts import DEFAULTS
+
+    return {part: {"name": name} for part, name in DEFAULTS.items()}
 
 
 def _without_kind(config: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from videogen.checkpoints.slices import cut, joined
 from videogen.checkpoints.transforms import Transform
 
 Config = Mapping[str, Any]
@@ -34,6 +35,7 @@ class Layout:
             (latent_channels, text_dim), and `dit` for a DiT's parts: kind -> name and knobs.
         renames: our knobs -> pairs that turn our keys into the published ones: regular expressions, all applied in
             order. `{q,k,v}` in the result names several tensors: ours is their concatenation along the first axis.
+            `name[rows 0:64]` and `name[columns 0:64]` are a part of one tensor, whose other parts are ours too.
         axes: published keys whose tensors have axes of size 1 that ours lack, or lack some that ours have (a linear
             layer that is a 1x1 convolution here): a pattern -> their number of axes.
         transforms: our knobs -> published keys whose tensors are laid out otherwise than ours, before they are put
@@ -87,7 +89,9 @@ class Layout:
         ours: dict[str, Tensor] = {}
         missing, misshapen = [], []
         state, transforms = part.state_dict(), self.transforms(knobs)
-        for key, names in self.published_keys(state, knobs).items():
+        wanted = self.published_keys(state, knobs)
+        rest = cut(rest, itertools.chain.from_iterable(wanted.values()))
+        for key, names in wanted.items():
             expected = state[key]
             pieces = {name: rest.pop(name) for name in names if name in rest}
             if len(pieces) < len(names):
@@ -127,7 +131,7 @@ class Layout:
                 axes = next((n for pattern, n in self.axes.items() if re.fullmatch(pattern, name)), theirs.ndim)
                 laid_out = theirs.reshape(_with_axes(theirs.shape, axes))
                 published[name] = laid_out.clone(memory_format=torch.contiguous_format)
-        return {**published, **self.constants(knobs)}
+        return {**joined(published), **self.constants(knobs)}
 
 
 def _transform(transforms: Mapping[str, Transform], name: str) -> Transform:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from videogen.checkpoints.folder import CONFIG, read_config, write_folder
 from videogen.checkpoints.layout import Config, Layout, LayoutError
 from videogen.checkpoints.layouts import LAYOUTS
+from videogen.checkpoints.slices import without_slice
 from videogen.checkpoints.tensors import PICKLES, read_tensors
 from videogen.kinds import registry
 
@@ -238,7 +239,7 @@ def _fits(layout: Layout, config: Config, state: Mapping[str, Any]) -> bool:
         knobs = layout.knobs(config, {})
     except (KeyError, ValueError):
         return False
-    names = [name for group in layout.published_keys(state, knobs).values() for name in group]
+    names = [without_slice(name) for group in layout.published_keys(state, knobs).values() for name in group]
     return layout.recognise(config, names)
 
 

@@ -72,7 +72,7 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     vae = build_part("vae", config["vae"])
     text = build_part("text", config["text"])
     attention = build_part("attention", config["attention"])
-    wiring = {"latent_channels": vae.spec.latent_channels, "text_dim": text.dim}
+    wiring = _sizes(vae, text)
     denoiser = _denoiser(config["denoiser"], wiring, attention, config.get("dit"))
     parts = Parts(
         vae, denoiser, text, build_part("scheduler", config["objective"]), build_part("scheduler", config["scheduler"])
@@ -83,15 +83,26 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
 
 def _denoiser(node: Mapping[str, Any], sizes: Mapping[str, int], attention: Any, dit: Mapping[str, Any] | None) -> Any:
     """A denoiser takes its wiring by name: sizes, and the kernel alone or all parts of a DiT."""
-    wiring = {**sizes, "attention": attention, "parts": dit and _parts(dit, attention)}
+    wiring = {"pooled_dim": None, **sizes, "attention": attention, "parts": dit and _parts(dit, attention)}
     return build_part("denoiser", node, *(wiring[name] for name in wiring_of("denoiser", node["name"])))
+
+
+def _sizes(vae: Any, text: Any) -> dict[str, int]:
+    """What a denoiser's wiring says of the parts beside it; an encoder's pooled vector is as wide as its tokens,
+    unless it says so."""
+    pooled = getattr(text, "pooled_dim", text.dim)
+    widths = {"text_dim": text.dim} | ({} if pooled == text.dim else {"pooled_dim": pooled})
+    return {"latent_channels": vae.spec.latent_channels, **widths}
 
 
 def _parts(dit: Mapping[str, Any], attention: Any) -> Any:
     from videogen.dit.parts import Parts
 
-    builders = {part: functools.partial(build_part, f"dit/{part}", node) for part, node in dit.items()}
-    return Parts(attention=attention, names={part: node["name"] for part, node in dit.items()}, **builders)
+    # a model that was saved before a kind of part came up has what stands for its absence
+    nodes = {group.split("/")[1]: {"name": name} for group, name in CHOICES.items() if group.startswith("dit/")}
+    nodes |= dit
+    builders = {part: functools.partial(build_part, f"dit/{part}", node) for part, node in nodes.items()}
+    return Parts(attention=attention, names={part: node["name"] for part, node in nodes.items()}, **builders)
 
 
 def build_vae(config: Mapping[str, Any]) -> Any:
@@ -132,7 +143,7 @@ def part_configs(config: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[st
         said = {key: value for key, value in config[kind].items() if key not in COMMON.get(kind, {})}
         configs[kind] = {"kind": kind, **said}
     if "denoiser" in parts:
-        configs["denoiser"] |= {"latent_channels": parts["vae"].spec.latent_channels, "text_dim": parts["text"].dim}
+        configs["denoiser"] |= _sizes(parts["vae"], parts["text"])
         if "dit" in config:
             configs["denoiser"]["dit"] = {part: dict(node) for part, node in config["dit"].items()}
     return configs
@@ -164,7 +175,7 @@ def load_part(path: Path, kind: str | None = None) -> Any:
         raise ConfigError(f"{path} says kind={config['kind']!r} in its config.json: vae, text or denoiser")
     if config["kind"] == "denoiser":
         attention = build_part("attention", DEFAULT_ATTENTION)
-        sizes = {name: node.pop(name) for name in ("latent_channels", "text_dim")}
+        sizes = {name: node.pop(name) for name in ("latent_channels", "text_dim", "pooled_dim") if name in node}
         part = _denoiser(node, sizes, attention, node.pop("dit", None))
     else:
         part = build_part(config["kind"], node)

@@ -98,6 +98,7 @@ CHOICES = {
     "dit/mlp": "gelu",
     "dit/cross": "attention",
     "dit/caption": "normed_mlp",
+    "dit/pool": "normed_mlp",
     "text": "words",
     "objective": "rectified_flow",
     "scheduler": "rectified_flow",

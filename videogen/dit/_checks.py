@@ -9,7 +9,12 @@ from videogen.denoiser import Condition
 
 
 def check_inputs(
-    latents: Tensor, timestep: Tensor, condition: Condition, latent_channels: int, text_dim: int, patch_frames: int
+    latents: Tensor,
+    timestep: Tensor,
+    condition: Condition,
+    latent_channels: int,
+    widths: tuple[int, int],
+    patch_frames: int,
 ) -> None:
     """Raise ValueError, with the shape that was given and the one that fits, unless all inputs belong together."""
     if latents.ndim != 5 or latents.shape[1] != latent_channels:
@@ -25,9 +30,10 @@ def check_inputs(
         raise ValueError(f"a timestep a frame needs patches of 1 frame, not {patch_frames}: give timesteps (B,)")
     if condition.text_mask is not None and condition.text is None:
         raise ValueError("condition.text_mask is given without condition.text: give both or neither")
+    text_dim, pooled_dim = widths
     _check_shape("text", condition.text, (batch, None, text_dim))
     _check_shape("text_mask", condition.text_mask, (batch, None if condition.text is None else condition.text.shape[1]))
-    _check_shape("pooled", condition.pooled, (batch, text_dim))
+    _check_shape("pooled", condition.pooled, (batch, pooled_dim))
     _check_shape("valid", condition.valid, (batch, *latents.shape[2:]))
     for name, mask in (("text_mask", condition.text_mask), ("valid", condition.valid)):
         if mask is not None and mask.dtype != torch.bool:

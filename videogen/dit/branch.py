@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 import torch
 from einops import repeat
@@ -16,7 +17,8 @@ class Branch(NamedTuple):
     norm: nn.Module
     shift: Tensor
     scale: Tensor
-    gate: Tensor
+    #: None of a branch that isn't left
+    gate: Tensor | None = None
 
     def enter(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """What the branch sees: normalised, scaled, shifted tokens."""
@@ -24,7 +26,16 @@ class Branch(NamedTuple):
 
     def leave(self, tokens: Float[Tensor, "b n d"], out: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """tokens + gate * out."""
+        assert self.gate is not None
         return torch.addcmul(tokens, self.gate, out)
+
+
+def branches(norms: nn.ModuleList, signals: Sequence[Tensor], gated: bool) -> list[Branch]:
+    """Shift, scale and gate of each branch, or shift and scale alone; fewer norms are shared by neighbours."""
+    each = 2 + gated
+    count = len(signals) // each
+    owners = [cast("nn.Module", norms[i * len(norms) // count]) for i in range(count)]
+    return [Branch(owner, *signals[each * i : each * (i + 1)]) for i, owner in enumerate(owners)]
 
 
 def per_token(signals: Float[Tensor, "b f d"], grid: tuple[int, int, int]) -> Float[Tensor, "b n_or_1 d"]:

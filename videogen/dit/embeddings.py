@@ -45,14 +45,15 @@ class TimestepEmbedding(nn.Module):
 
     Args:
         scale: what a timestep is multiplied with first: 1000 for times in [0, 1], 1 for steps of 0 … 999.
+        offset: what is added then.
     """
 
-    def __init__(self, dim: int, scale: float, features: int = 256) -> None:
+    def __init__(self, dim: int, scale: float, features: int = 256, offset: float = 0.0) -> None:
         super().__init__()
-        self.scale, self.features = scale, features
+        self.scale, self.offset, self.features = scale, offset, features
         self.mlp = nn.Sequential(linear(features, dim), nn.SiLU(), linear(dim, dim))
 
     def forward(self, timestep: Shaped[Tensor, "b f"], dtype: torch.dtype) -> Float[Tensor, "b f dim"]:
         """(B, F) -> (B, F, D) in `dtype`; the angles are computed in float32."""
-        embedded: Tensor = self.mlp(sincos(timestep.float() * self.scale, self.features).to(dtype))
+        embedded: Tensor = self.mlp(sincos(timestep.float() * self.scale + self.offset, self.features).to(dtype))
         return embedded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -20,10 +20,14 @@ from videogen.dit.layers import check_heads
 from videogen.dit.memo import remembered
 from videogen.dit.norms import NORMS
 from videogen.dit.parts import Parts, choose
+from videogen.dit.patterns import from_first
+from videogen.dit.rotary import Rotary
 from videogen.dit.schedule import layers
 from videogen.dit.text import filled
 
 Scalar = Literal["fps", "guidance"]
+#: what a scalar is multiplied with before it is embedded; FLUX began with that of guidance, and all have followed
+SCALES = {"fps": 1.0, "guidance": 1000.0}
 
 
 @DENOISERS.register("dit")
@@ -34,6 +38,7 @@ class DiT(nn.Module):
         latent_channels: channels of the latents, in and out.
         text_dim: width of the text tokens and of the pooled text.
         parts: blocks, positions, modulation, norms, MLP, text and attention kernel, see `videogen.dit.parts.choose`.
+        pooled_dim: width of the pooled text; None is that of the text tokens.
         dim: width of the tokens.
         depth: number of blocks.
         num_heads: attention heads of a block.
@@ -42,8 +47,11 @@ class DiT(nn.Module):
             one. It names registered blocks, or `block`, the chosen one.
         time_dim: width of the embedded timestep; None is that of the tokens.
         time_features: sin-cos features of a timestep.
-        timestep_scale: what timesteps are multiplied with: 1000 for times in [0, 1], 1 for steps of 0 … 999.
+        timestep_scale: what timesteps are multiplied with: 1000 for times in [0, 1], 1 for steps of 0 … 999; -1000
+            with an offset of 1000 for a model whose time runs from noise to data.
+        timestep_offset: what is added to them then.
         text_pooled: add the pooled text, where it is given, to the timestep embedding.
+        text_width: width of the text in the blocks; None is that of the tokens.
         scalars: numbers of a clip that are embedded like the timestep and added to it.
         learned_sigma: predict as many channels again, for a learned variance.
         bias: of the queries, keys and values.
@@ -55,6 +63,7 @@ class DiT(nn.Module):
         text_tokens: fill the text up with zeros to so many tokens, all of which are attended to, as Wan does; 0 leaves
             padding out of attention.
         norm_out: registered norm before the last layer, with its defaults; None is the one of the blocks.
+        final_norm: another norm of the tokens, between the blocks and that one.
 
     Raises:
         ValueError: sizes that don't divide, a schedule of another length than `depth`, or parts that don't go together.
@@ -65,6 +74,7 @@ class DiT(nn.Module):
         latent_channels: int,
         text_dim: int,
         parts: Parts | None = None,
+        pooled_dim: int | None = None,
         *,
         dim: int = 256,
         depth: int = 6,
@@ -74,7 +84,9 @@ class DiT(nn.Module):
         time_dim: int | None = None,
         time_features: int = 256,
         timestep_scale: float = 1000.0,
+        timestep_offset: float = 0.0,
         text_pooled: bool = True,
+        text_width: int | None = None,
         scalars: tuple[Scalar, ...] = (),
         learned_sigma: bool = False,
         bias: bool = True,
@@ -84,6 +96,7 @@ class DiT(nn.Module):
         image_positions: int = 0,
         text_tokens: int = 0,
         norm_out: str | None = None,
+        final_norm: bool = False,
     ) -> None:
         super().__init__()
         head_dim = check_heads(dim, num_heads)
@@ -91,7 +104,7 @@ class DiT(nn.Module):
         parts.check(layers, head_dim)
         self.latent_channels, self.text_dim, self.dim = latent_channels, text_dim, dim
         self.patch_size: Size = (patch_size[0], patch_size[1], patch_size[2])
-        pooled = {"pooled"} if text_pooled else set()
+        self.pooled_dim, self.kernel = pooled_dim or text_dim, parts.attention
         given = known_fields(known == "concat", known_mask_channels)
         self.known_mask_channels, self.text_tokens = known_mask_channels, text_tokens
 
@@ -101,20 +114,23 @@ class DiT(nn.Module):
         modulation = parts.modulation(dim, time_dim, parts.norm)
         self.embed = linear(channels_in * volume, dim)
         self.position = parts.position(dim, num_heads)
-        given |= {"image"} if image_dim else set()
-        self.conditions = self.position.conditions | {"text", "text_mask", "valid", *scalars} | pooled | given
-        self.time = TimestepEmbedding(time_dim, timestep_scale, time_features)
-        self.scalars = nn.ModuleDict({name: TimestepEmbedding(time_dim, 1.0, time_features) for name in scalars})
-        self.text = parts.caption(text_dim, dim)
-        self.pooled = parts.caption(text_dim, time_dim) if text_pooled else None
+        self.time = TimestepEmbedding(time_dim, timestep_scale, time_features, timestep_offset)
+        self.scalars = nn.ModuleDict(
+            {name: TimestepEmbedding(time_dim, SCALES[name], time_features) for name in scalars}
+        )
+        self.text = parts.caption(text_dim, text_width or dim)
+        self.pooled = parts.pool(text_dim, self.pooled_dim, time_dim) if text_pooled else None
+        given |= ({"image"} if image_dim else set()) | (self.pooled.conditions if self.pooled is not None else set())
+        self.conditions = self.position.conditions | {"text", "text_mask", "valid", *scalars} | given
         self.image = ImageEmbedding(image_dim, dim, image_positions) if image_dim else None
-        blocks = _blocks(layers, depth, parts, dim, num_heads, parts.kit(modulation, bias))
+        blocks = _blocks(layers, depth, parts, dim, num_heads, parts.kit(modulation, bias, text_width))
         # a Block is a callable; whatever a config can name is an nn.Module too
         self.blocks = nn.ModuleList(blocks)  # type: ignore[arg-type]
         check_readers(self.blocks, image_dim, image_positions)
         branches = max(getattr(module, "branches", 0) for module in self.blocks.modules())
         last = parts.modulation(dim, time_dim, functools.partial(NORMS.build, norm_out)) if norm_out else modulation
         self.shared, self.modulation = modulation.shared(branches), last.final()
+        self.norm = parts.norm(dim) if final_norm else nn.Identity()
         self.out = zero_linear(dim, latent_channels * volume * (1 + learned_sigma))
 
     def forward(
@@ -124,15 +140,16 @@ class DiT(nn.Module):
 
         Args:
             timestep: (B,), or one a frame (B, T).
-            condition: text (B, L, text_dim) with text_mask (B, L), pooled (B, text_dim), valid (B, T, H, W); where the
-                model takes them, known (B, C, T, H, W) with known_mask, see `Condition`, image (B, L, image_dim)
+            condition: text (B, L, text_dim) with text_mask (B, L), pooled (B, pooled_dim), valid (B, T, H, W); where
+                the model takes them, known (B, C, T, H, W) with known_mask, see `Condition`, image (B, L, image_dim)
                 with text.
 
         Raises:
             ValueError: a field of the condition that this model would ignore, or a shape that doesn't fit.
         """
         condition.require_subset("dit", self.conditions)
-        check_inputs(latents, timestep, condition, self.latent_channels, self.text_dim, self.patch_size[0])
+        widths = self.text_dim, self.pooled_dim
+        check_inputs(latents, timestep, condition, self.latent_channels, widths, self.patch_size[0])
         grid = token_grid((latents.shape[2], latents.shape[3], latents.shape[4]), self.patch_size)
         if "known" in self.conditions:
             latents = with_known(latents, condition, self.known_mask_channels)
@@ -146,26 +163,46 @@ class DiT(nn.Module):
         tokens = self.embed(patchify(latents, self.patch_size)).to(self.embed.weight.dtype)
         tokens = self.position.add(tokens, grid, valid)
         time = self._time(timestep, condition, tokens.dtype)
+        # one stream of text can't be at several times; of several, it is at the noisiest
+        noisiest = _noisiest(timestep, condition.valid) if timestep.ndim == 2 else timestep
+        text_time = None if timestep.ndim == 1 else self.shared(self._time(noisiest, condition, tokens.dtype))
         memo = condition.memo()
         inner = BlockCondition(
             grid=grid,
             time=self.shared(time),
-            rotary=self.position.rotary(grid, tokens.device, condition.fps),
+            text_time=text_time,
+            rotary=self._rotary(grid, valid, condition),
             text_mask=None if self.text_tokens else condition.text_mask,
             image=self._image(condition),
             valid=valid,
             memo=memo,
         )
-        text = None
-        if condition.text is not None:
-            said, mask = condition.text, condition.text_mask
-            text = remembered(memo, self.text, self.embed.weight, lambda: self.text(self._filled(said, mask)))
+        text = self._text(condition, noisiest, memo)
         for block in self.blocks:
             tokens, text = block(tokens, text, inner)
-        return unpatchify(self.out(self.modulation(tokens, time, grid)), grid, self.patch_size)
+        return unpatchify(self.out(self.modulation(self.norm(tokens), time, grid)), grid, self.patch_size)
 
-    def _filled(self, text: Tensor, mask: Tensor | None) -> Tensor:
-        return filled(text, mask, self.text_tokens) if self.text_tokens else text
+    def _rotary(self, grid: Size, valid: Tensor | None, condition: Condition) -> Rotary | None:
+        rotary: Rotary | None = self.position.rotary(grid, self.embed.weight.device, condition.fps)
+        if rotary is None or valid is None:
+            return rotary
+        # a clip's places count from its own first token: next to text, which isn't turned, they aren't relative
+        return rotary.moved(from_first(valid, grid))
+
+    def _text(self, condition: Condition, timestep: Tensor, memo: dict[Any, Any] | None) -> Tensor | None:
+        """The text as the blocks read it, (B, L, text_width)."""
+        text, words = condition.text, condition.text_mask
+        if text is None:
+            return None
+        if self.text_tokens:
+            text, words = filled(text, words, self.text_tokens), None
+        if getattr(self.text, "timed", False):
+            time = timestep.float() * self.time.scale + self.time.offset
+            timed: Tensor = self.text(text, words, time, self.kernel)
+            return timed
+        said = text
+        kept: Tensor = remembered(memo, self.text, self.embed.weight, lambda: self.text(said))
+        return kept
 
     def _image(self, condition: Condition) -> Tensor | None:
         """Image tokens at the width of the blocks, (B, L, D).
@@ -186,12 +223,19 @@ class DiT(nn.Module):
     def _time(self, timestep: Tensor, condition: Condition, dtype: torch.dtype) -> Tensor:
         """What modulates the blocks: timestep, pooled text and scalars, (B, 1, D) or (B, T, D)."""
         time: Tensor = self.time(timestep if timestep.ndim == 2 else timestep[:, None], dtype)
-        if self.pooled is not None and condition.pooled is not None:
-            time = time + self.pooled(condition.pooled)[:, None]
+        if self.pooled is not None and (whole := self.pooled(condition, self.kernel)) is not None:
+            time = time + whole[:, None]
         for name, embedding in self.scalars.items():
             if (value := getattr(condition, name)) is not None:
                 time = time + embedding(value[:, None], dtype)
         return time
+
+
+def _noisiest(timestep: Tensor, valid: Tensor | None) -> Tensor:
+    """The highest of the times of a clip's own frames, (B, T) -> (B,); `valid` (B, T, H, W) is False for padding."""
+    if valid is not None:
+        timestep = timestep.where(valid.flatten(2).any(-1), timestep.amin())
+    return timestep.amax(1)
 
 
 def _blocks(schedule: str | None, depth: int, parts: Parts, dim: int, num_heads: int, kit: Kit) -> list[Block]:

@@ -14,6 +14,7 @@ from videogen.dit.crosses import CROSSES
 from videogen.dit.mlps import MLPS
 from videogen.dit.modulations import MODULATIONS, Modulation
 from videogen.dit.norms import NORMS
+from videogen.dit.pools import POOLS, Pool
 from videogen.dit.positions import POSITIONS, Position
 from videogen.dit.qk_norms import QK_NORMS
 from videogen.dit.schedule import layers
@@ -29,6 +30,7 @@ REGISTRIES: Mapping[str, Registry[Any]] = {
     "mlp": MLPS,
     "cross": CROSSES,
     "caption": CAPTIONS,
+    "pool": POOLS,
 }
 #: what holds where nothing else is chosen
 DEFAULTS: Mapping[str, str] = {
@@ -40,6 +42,7 @@ DEFAULTS: Mapping[str, str] = {
     "mlp": "gelu",
     "cross": "attention",
     "caption": "normed_mlp",
+    "pool": "normed_mlp",
 }
 
 
@@ -57,6 +60,7 @@ class Parts:
         mlp: `mlp(dim)`.
         cross: `cross(dim, num_heads, kit)`.
         caption: `caption(text_dim, dim)`.
+        pool: `pool(text_dim, pooled_dim, dim)`.
         names: kind -> the registered name of its part; those that are no registered parts have none.
     """
 
@@ -69,6 +73,7 @@ class Parts:
     mlp: Callable[[int], Any]
     cross: Callable[[int, int, Kit], Any]
     caption: Callable[[int, int], Any]
+    pool: Callable[[int, int, int], Pool]
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def check(self, schedule: str | None, head_dim: int) -> None:
@@ -87,7 +92,7 @@ class Parts:
             if (reason := refusal(REGISTRIES, names, self.attention, head_dim)) is not None:
                 raise ValueError(reason)
 
-    def kit(self, modulation: Modulation, bias: bool) -> Kit:
+    def kit(self, modulation: Modulation, bias: bool, text_dim: int | None = None) -> Kit:
         """What each block is made of, once the modulation of the model is known."""
         return Kit(
             attention=self.attention,
@@ -96,6 +101,7 @@ class Parts:
             mlp=self.mlp,
             cross=self.cross,
             bias=bias,
+            text_dim=text_dim,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,29 @@ from torch import Tensor
 from videogen.kernels import Attention
 
 Grid = tuple[int, int, int]
+
+
+class Heads(NamedTuple):
+    """Queries, keys and values of a sequence, each (B, N, heads, head_dim)."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+
+
+class Groups(NamedTuple):
+    """Queries, keys and values of the tokens of a grid in groups, (B * groups, M, heads, head_dim).
+
+    Args:
+        mask: (B * groups, M), or (B, 1, N, N) of one group, False for keys that aren't attended to; None is all.
+        order: in which the tokens were taken, (B, N).
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    mask: Tensor | None
+    order: Tensor | None
 
 
 class Pattern:
@@ -31,13 +54,24 @@ class Pattern:
         valid: Bool[Tensor, "b n"] | None,
     ) -> Shaped[Tensor, "b n heads head_dim"]:
         """Attention of tokens on a (T, H, W) grid, N = T * H * W; nobody attends to a token that isn't valid."""
+        q, k, v, mask, order = self.group(Heads(q, k, v), grid, valid)
+        out = kernel(*(x.transpose(1, 2) for x in (q, k, v)), mask=mask)
+        return self.ungroup(out.transpose(1, 2), grid, order)
+
+    def group(self, tokens: Heads, grid: Grid, valid: Bool[Tensor, "b n"] | None) -> Groups:
+        """The tokens of a grid in the groups that attend to themselves, and who may attend to whom in there."""
         order = None if valid is None else self.order(valid, grid)
         if valid is not None and order is not None:
             # groups are counted from a clip's own first token, wherever its padding is
-            q, k, v, valid = (_taken(x, order) for x in (q, k, v, valid))
-        mask = self._mask(valid, grid, q)
-        out = kernel(*(self.split(x, grid).transpose(1, 2) for x in (q, k, v)), mask=mask)
-        whole = self.join(out.transpose(1, 2), grid)
+            tokens, valid = Heads(*(_taken(x, order) for x in tokens)), _taken(valid, order)
+        mask = self._mask(valid, grid, tokens.q)
+        return Groups(*(self.split(x, grid) for x in tokens), mask, order)
+
+    def ungroup(
+        self, out: Shaped[Tensor, "bg m *rest"], grid: Grid, order: Int[Tensor, "b n"] | None
+    ) -> Shaped[Tensor, "b n *rest"]:
+        """The inverse of `group` for what came of one of its tensors."""
+        whole = self.join(out, grid)
         return whole if order is None else _taken(whole, order.argsort(1))
 
     def split(self, x: Shaped[Tensor, "b n *rest"], grid: Grid) -> Shaped[Tensor, "bg m *rest"]:
@@ -173,9 +207,7 @@ class Window(Pattern):
 
     def order(self, valid: Bool[Tensor, "b n"], grid: Grid) -> Int[Tensor, "b n"]:
         """Each clip rolled to the corner of its grid."""
-        places, _ = _places(valid, grid, valid.device)
-        t, y, x = (places % torch.tensor(grid, device=valid.device)).unbind(-1)
-        return torch.argsort((t * grid[1] + y) * grid[2] + x, dim=1)
+        return torch.argsort(from_first(valid, grid), dim=1)
 
     def fills(self, grid: Grid) -> bool:
         """Whether boxes stand over."""
@@ -247,6 +279,13 @@ class SlidingTile(Pattern):
         # where fewer tiles are than a window has, all of them are seen
         centre = own.maximum(reach).minimum((last - reach).maximum(reach))
         return ((centre[:, :, None] - own[:, None, :]).abs() <= reach).all(-1)
+
+
+def from_first(valid: Bool[Tensor, "b n"], grid: Grid) -> Int[Tensor, "b n"]:
+    """The index that each token has when its clip is rolled to the corner of the grid."""
+    places, _ = _places(valid, grid, valid.device)
+    t, y, x = (places % torch.tensor(grid, device=valid.device)).unbind(-1)
+    return (t * grid[1] + y) * grid[2] + x
 
 
 def _places(valid: Tensor | None, grid: Grid, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Pairs = Literal["half", "axis_half", "interleaved"]
@@ -31,6 +31,13 @@ class Rotary(NamedTuple):
         """Queries or keys, each pair of channels turned by its token's angle, in float32 or wider; keeps the dtype."""
         # two passes over x instead of the six of a product for each half
         return torch.addcmul(x * self.cos, _partners(x, self.runs), self.sin).to(x.dtype)
+
+    def moved(self, index: Int[Tensor, "b n"]) -> Rotary:
+        """Each token of a sample turned as the one at that index of the grid."""
+        if self.cos.ndim == 3:
+            return Rotary(self.cos[index], self.sin[index], self.runs)
+        samples = torch.arange(len(index), device=index.device)[:, None]
+        return Rotary(self.cos[samples, index], self.sin[samples, index], self.runs)
 
 
 def rotary(angles: Sequence[Float[Tensor, "*b n heads_or_1 _"]], pairs: Pairs, device: torch.device) -> Rotary:

@@ -22,6 +22,7 @@ class BlockCondition:
     Args:
         grid: (T, H, W), the number of tokens along each axis; N = T * H * W, time outermost.
         time: what the modulation made of the timestep, (B, F, …) with F = 1, T or N; `kit.modulation` takes all three.
+        text_time: (B, 1, …), the same for the text, from the noisiest frame; None is `time`, with F = 1.
         rotary: the rotation of each token's queries and keys; None without RoPE.
         text_mask: (B, L) bool, True for words.
         image: image tokens (B, L_image, D), already at the model's width.
@@ -32,11 +33,22 @@ class BlockCondition:
 
     grid: tuple[int, int, int]
     time: Tensor
+    text_time: Tensor | None = None
     rotary: Rotary | None = None
     text_mask: Tensor | None = None
     image: Tensor | None = None
     valid: Tensor | None = None
     memo: dict[Any, Any] | None = None
+
+    def of_text(self) -> BlockCondition:
+        """The same for a layer that modulates the text.
+
+        Raises:
+            ValueError: times a frame or token, and none for the text.
+        """
+        if self.text_time is None and self.time.shape[1] != 1:
+            raise ValueError(f"{self.time.shape[1]} times a sample, and none for the text: give text_time")
+        return self if self.text_time is None else dataclasses.replace(self, time=self.text_time)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,19 +57,22 @@ class Kit:
 
     Args:
         attention: the kernel.
-        modulation: `modulation(dim, branches)`, a layer from the condition to one `Branch` a residual branch.
+        modulation: `modulation(dim, branches)`, a layer from the condition to one `Branch` a residual branch; see
+            `videogen.dit.modulations.Modulation.layer`.
         qk_norm: `qk_norm(num_heads, head_dim)`, a norm of queries or keys (B, N, heads, head_dim).
         mlp: `mlp(dim)`, (B, N, D) -> (B, N, D).
         cross: `cross(dim, num_heads, kit)`, how tokens read the text; a block without such a layer ignores it.
         bias: whether the projections of an attention have one.
+        text_dim: width of the text; None is that of the tokens.
     """
 
     attention: Attention
-    modulation: Callable[[int, int], nn.Module]
+    modulation: Callable[..., nn.Module]
     qk_norm: Callable[[int, int], nn.Module]
     mlp: Callable[[int], nn.Module]
     cross: Callable[[int, int, Kit], nn.Module]
     bias: bool = True
+    text_dim: int | None = None
 
 
 class Block(Protocol):

@@ -17,8 +17,14 @@ class Modulation(Protocol):
         """(B, F, time_dim) -> (B, F, …): what is computed once for all blocks, the largest of which has `branches`."""
         ...
 
-    def layer(self, dim: int, branches: int) -> nn.Module:
-        """What a block asks for its branches: `layer(condition) -> list[Branch]`; `dim` is the width of its tokens."""
+    def layer(self, dim: int, branches: int, *, norms: int | None = None, gated: bool = True) -> nn.Module:
+        """What a block asks for its branches: `layer(condition) -> list[Branch]`; `dim` is the width of its tokens.
+
+        Args:
+            norms: how many norms the branches have between them, in order: 2 of 4 branches are for two and two. None
+                is one each.
+            gated: whether they are left too; what only enters has no gate.
+        """
         ...
 
     def final(self) -> nn.Module:

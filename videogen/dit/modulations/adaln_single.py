@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from videogen.dit.blocks import BlockCondition
-from videogen.dit.branch import Branch, per_token
+from videogen.dit.branch import Branch, branches, per_token
 from videogen.dit.initial import linear
 from videogen.dit.modulations import MODULATIONS
 
@@ -37,7 +37,7 @@ class AdaLNSingle:
         """The linear layer of all blocks."""
         return nn.Sequential(nn.SiLU(), linear(self.dim, 3 * branches * self.dim))
 
-    def layer(self, dim: int, branches: int) -> nn.Module:
+    def layer(self, dim: int, branches: int, *, norms: int | None = None, gated: bool = True) -> nn.Module:
         """The table of one block.
 
         Raises:
@@ -45,7 +45,7 @@ class AdaLNSingle:
         """
         if dim != self.dim:
             raise ValueError(f"adaln_single modulates tokens of width {self.dim}, not {dim}: use adaln_zero")
-        return AdaLNSingleLayer(dim, branches, self.norm)
+        return AdaLNSingleLayer(dim, branches, [self.norm(dim) for _ in range(norms or branches)], gated)
 
     def final(self) -> nn.Module:
         """Table of the last layer."""
@@ -55,11 +55,11 @@ class AdaLNSingle:
 class AdaLNSingleLayer(nn.Module):
     """Shift, scale and gate of each residual branch of one block: table + shared signals."""
 
-    def __init__(self, dim: int, branches: int, norm: Callable[[int], nn.Module]) -> None:
+    def __init__(self, dim: int, branches: int, norms: list[nn.Module], gated: bool) -> None:
         super().__init__()
-        self.branches = branches
-        self.table = nn.Parameter(torch.randn(3 * branches, dim) * dim**-0.5)
-        self.norms = nn.ModuleList([norm(dim) for _ in range(branches)])
+        self.branches, self.gated = branches, gated
+        self.table = nn.Parameter(torch.randn((2 + gated) * branches, dim) * dim**-0.5)
+        self.norms = nn.ModuleList(norms)
 
     def forward(self, condition: BlockCondition) -> list[Branch]:
         """One `Branch` for each residual branch, in order."""
@@ -67,7 +67,7 @@ class AdaLNSingleLayer(nn.Module):
         # a block with fewer branches than the largest one takes the first signals
         signals = rearrange(condition.time[..., : rows * dim], "b f (rows d) -> b f rows d", d=dim) + self.table
         parts = [per_token(part, condition.grid) for part in signals.unbind(2)]
-        return [Branch(norm, *parts[3 * i : 3 * i + 3]) for i, norm in enumerate(self.norms)]
+        return branches(self.norms, parts, self.gated)
 
 
 class AdaLNSingleFinal(nn.Module):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from videogen.dit.blocks import BlockCondition
-from videogen.dit.branch import Branch, per_token
+from videogen.dit.branch import Branch, branches, per_token
 from videogen.dit.initial import zero_linear
 from videogen.dit.modulations import MODULATIONS
+from videogen.dit.modulations._final import ShiftScaleFinal
 
 
 @MODULATIONS.register("adaln_zero")
@@ -32,40 +30,25 @@ class AdaLNZero:
         """SiLU alone."""
         return nn.SiLU()
 
-    def layer(self, dim: int, branches: int) -> nn.Module:
+    def layer(self, dim: int, branches: int, *, norms: int | None = None, gated: bool = True) -> nn.Module:
         """The linear layer of one block."""
-        return AdaLNZeroLayer(dim, self.time_dim, branches, self.norm)
+        return AdaLNZeroLayer(dim, self.time_dim, branches, [self.norm(dim) for _ in range(norms or branches)], gated)
 
     def final(self) -> nn.Module:
         """Shift and scale of the last layer."""
-        return AdaLNZeroFinal(self.dim, self.time_dim, self.norm(self.dim))
+        return ShiftScaleFinal(self.dim, self.time_dim, self.norm(self.dim))
 
 
 class AdaLNZeroLayer(nn.Module):
     """Shift, scale and gate of each residual branch of one block."""
 
-    def __init__(self, dim: int, time_dim: int, branches: int, norm: Callable[[int], nn.Module]) -> None:
+    def __init__(self, dim: int, time_dim: int, branches: int, norms: list[nn.Module], gated: bool) -> None:
         super().__init__()
-        self.branches = branches
-        self.linear = zero_linear(time_dim, 3 * branches * dim)
-        self.norms = nn.ModuleList([norm(dim) for _ in range(branches)])
+        self.branches, self.gated = branches, gated
+        self.linear = zero_linear(time_dim, (2 + gated) * branches * dim)
+        self.norms = nn.ModuleList(norms)
 
     def forward(self, condition: BlockCondition) -> list[Branch]:
         """One `Branch` for each residual branch, in order."""
-        parts = per_token(self.linear(condition.time), condition.grid).chunk(3 * self.branches, dim=-1)
-        return [Branch(norm, *parts[3 * i : 3 * i + 3]) for i, norm in enumerate(self.norms)]
-
-
-class AdaLNZeroFinal(nn.Module):
-    """LayerNorm(tokens) * (1 + scale) + shift before the last layer."""
-
-    def __init__(self, dim: int, time_dim: int, norm: nn.Module) -> None:
-        super().__init__()
-        self.linear, self.norm = zero_linear(time_dim, 2 * dim), norm
-
-    def forward(
-        self, tokens: Float[Tensor, "b n d"], time: Float[Tensor, "b f e"], grid: tuple[int, int, int]
-    ) -> Float[Tensor, "b n d"]:
-        """(B, N, D) -> (B, N, D)."""
-        shift, scale = per_token(self.linear(F.silu(time)), grid).chunk(2, dim=-1)
-        return torch.addcmul(shift, self.norm(tokens), 1 + scale)
+        signals = per_token(self.linear(condition.time), condition.grid)
+        return branches(self.norms, signals.chunk((2 + self.gated) * self.branches, dim=-1), self.gated)
