@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -94,6 +93,11 @@ def run(line: Line) -> None:
         raise ValueError(f"{line.command} doesn't take {min(misplaced)}: {USAGE[line.command].splitlines()[0]}")
     elif line.command in PRINTING:
         print_parts(line.command, line.arguments, markdown="--markdown" in line.flags)
+    elif line.command == "ablate":
+        from videogen.commands.ablate import ablate
+
+        # several values are what it is for, with -m or without
+        ablate(line.arguments)
     else:
         run_jobs(line.command, line.arguments, sweep=bool(line.flags & set(SWEEP_FLAGS)))
 
@@ -105,7 +109,13 @@ def print_parts(command: str, arguments: Sequence[str], *, markdown: bool) -> No
     if command == "show":
         if len(arguments) != 2:
             raise ValueError(f"show takes a kind and a name, {len(arguments)} words were given: {USAGE['show']}")
-        print(show_part(*arguments))
+        if arguments[0] == "model":
+            # a preset is no part of a registry
+            from videogen.commands.profile import show_model
+
+            show_model(arguments[1])
+        else:
+            print(show_part(*arguments))
     else:
         if len(arguments) > 2:
             raise ValueError(f"list takes a kind and a pattern, {len(arguments)} words were given: {USAGE['list']}")
@@ -114,7 +124,7 @@ def print_parts(command: str, arguments: Sequence[str], *, markdown: bool) -> No
 
 def run_jobs(command: str, arguments: Sequence[str], *, sweep: bool) -> None:
     """Run a command once, or with a sweep once for every combination; all are composed before the first runs."""
-    from videogen.config import compose, expand
+    from videogen.config import compose, expand, label_of
 
     jobs = expand(arguments) if sweep else [list(arguments)]
     configs = [compose(command, job) for job in jobs]
@@ -123,12 +133,11 @@ def run_jobs(command: str, arguments: Sequence[str], *, sweep: bool) -> None:
         if len(jobs) > 1:
             print(f"[{number}/{len(jobs)}] {' '.join(changed)}", flush=True)
         # a sweep's files are told apart by what was swept
-        label = "".join("_" + re.sub(r"[^\w.=-]+", "-", argument) for argument in changed)
-        run_command(command, config, label)
+        run_command(command, config, label_of(changed), job)
 
 
-def run_command(command: str, config: dict[str, Any], label: str) -> None:
-    """Run one composed command; `label` goes into the names of what it writes."""
+def run_command(command: str, config: dict[str, Any], label: str, job: Sequence[str]) -> None:
+    """Run one composed command; `label` goes into the names of what it writes, `job` is what it was composed of."""
     # each loads what it needs, and the others don't wait for it
     if command == "generate":
         from videogen.commands.generate import generate
@@ -142,6 +151,11 @@ def run_command(command: str, config: dict[str, Any], label: str) -> None:
         from videogen.commands.train import train
 
         train(config, label)
+    elif command == "profile":
+        from videogen.commands.profile import profile
+        from videogen.config import chosen
+
+        profile(config, chosen(command, job))
     else:
         from videogen.commands.evaluate import evaluate
 

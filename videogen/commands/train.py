@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from videogen.training.run import train as run_training
 from videogen.training.settings import TrainSettings
 
 
-def train(config: Mapping[str, Any], label: str = "") -> None:
-    """Train one part; at the end `<train.output>/model` holds everything that generate and reconstruct need.
+def train(config: Mapping[str, Any], label: str = "", *, fresh: Collection[str] = ()) -> Path:
+    """Train one part; at the end `<train.output>/model`, which it gives, holds all that generate and reconstruct need.
 
     Args:
         config: composed for "train".
         label: appended to the run's folder.
+        fresh: parts that start from random weights, whatever `weights` says.
 
     Raises:
         ValueError: settings that contradict each other, weights of another model, or a loss that is no number.
@@ -31,9 +32,10 @@ def train(config: Mapping[str, Any], label: str = "") -> None:
         )
     # the parts' first weights are part of what the seed decides
     torch.manual_seed(settings.seed)
-    parts = build_parts(config)
+    parts = build_parts(config, fresh=fresh)
     configs = part_configs(config, {"vae": parts.vae, "denoiser": parts.denoiser, "text": parts.text})
     last = run_training(parts, build_part("data", config["data"]), settings, configs)
     folder = Path(settings.output) / "model"
     export_model(config, last, folder)
     print(f"trained: model={folder}")
+    return folder

@@ -12,6 +12,9 @@ Text to video from interchangeable parts.
   videogen evaluate task=adherence                 measure a model
   videogen list [kind] [pattern]                   the parts there are
   videogen show <kind> <name>                      one part: knobs, defaults, origin
+  videogen show model <preset>                     one model: size, operations, memory
+  videogen profile <preset> height=720 width=1280  the same at another size; a model of any size, in seconds
+  videogen ablate dit.mlp=gelu,swiglu              several choices side by side in one table
 
 Settings are key=value: vae=causal3d chooses a part, vae.latent_channels=8 sets a knob of it.
   videogen <command> --help    its settings
@@ -86,6 +89,27 @@ videogen evaluate [task=adherence|reconstruction] [key=value ...]
 {_SAMPLING}
 {_MODEL}
 {_PUBLISHED} task=reconstruction input=folder""",
+    "profile": f"""\
+videogen profile <preset> [key=value ...]
+
+Parameters, operations and memory of a model, found without allocating it, so that one of any size is told in seconds.
+  <preset>            a preset or the folder of a checkpoint; model=<preset> is the same
+  num_frames= height= width=    of the clips; without them, the model's own
+  batch_size=1        clips at once; with guidance= other than 1 a step takes two sequences a clip
+  text_tokens=        length of a sentence; without it, the longest that the encoder takes
+{_MODEL}""",
+    "ablate": f"""\
+videogen ablate key=a,b [key=c,d ...] [key=value ...]
+
+Compares every combination in one table: parameters, operations, seconds a denoising step, memory. A combination whose
+parts don't go together is listed with the reason.
+  output=ablation     ablation.md, ablation.json and ablation.png
+  rounds=7            samples of each step's time, taken in turns
+  num_frames= height= width= guidance= batch_size= text_tokens=    as in profile
+  train=<preset> or train.steps=    train each first: its loss; runs go to train.output=, one folder each
+  samples=            videos of held-out prompts, each trained as above or with weights=: adherence; steps= of the
+                      scheduler, seed=0 of the first
+{_MODEL}""",
     "list": "videogen list [kind] [pattern] [--markdown], e.g. videogen list vae 'w*'",
-    "show": "videogen show <kind> <name>, e.g. videogen show vae wavelet",
+    "show": "videogen show <kind> <name>, e.g. videogen show vae wavelet; videogen show model <preset>",
 }

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 from videogen.config.files import RESERVED
-from videogen.config.schema import ConfigError, dotted, groups, settings_of
+from videogen.config.schema import TRAINING, ConfigError, dotted, groups, settings_of
 
 # no spaces before the "=": a sentence may hold one
 KEY = re.compile(r"([A-Za-z_][\w./@-]*)=(.*)", re.DOTALL)
@@ -41,7 +41,8 @@ def sort(command: str, overrides: Iterable[str]) -> Arguments:
     """Sort the arguments of a command.
 
     Raises:
-        ConfigError: an argument that is neither `key=value` nor the one sentence, or a key that is refused.
+        ConfigError: an argument that is neither `key=value` nor the one sentence of generate or the one model of
+            profile, or a key that is refused.
     """
     settings = settings_of(command)
     by_key = {dotted(group): group for group in groups(command)}
@@ -49,7 +50,7 @@ def sort(command: str, overrides: Iterable[str]) -> Arguments:
     for argument in overrides:
         match = KEY.fullmatch(argument)
         if match is None:
-            _take_sentence(command, argument, found.verbatim)
+            _take_word(command, argument, found)
             continue
         key, value = match[1].replace("/", "."), match[2]
         _refuse_key(key, argument)
@@ -57,7 +58,7 @@ def sort(command: str, overrides: Iterable[str]) -> Arguments:
             if key == "prompt" and key in found.verbatim:
                 raise _two_sentences(found.verbatim[key], value)
             found.verbatim[key] = value
-        elif key in ("model", "experiment") or (key == "train" and command == "train"):
+        elif key in ("model", "experiment") or (key == "train" and command in TRAINING):
             found.presets[key] = value
         elif key in by_key:
             found.choices[by_key[key]] = value.strip()
@@ -74,14 +75,18 @@ def is_verbatim(argument: str) -> bool:
     return match is None or match[1].replace("/", ".") in VERBATIM
 
 
-def _take_sentence(command: str, argument: str, verbatim: dict[str, str]) -> None:
+def _take_word(command: str, argument: str, found: Arguments) -> None:
+    """The sentence of generate, the model of profile."""
     if EDIT.fullmatch(argument) and not re.search(r"\s", argument.partition("=")[0]):
         raise ConfigError(f"{argument}: keys can't be added or removed, set one that exists as key=value")
+    if command == "profile" and "model" not in found.presets:
+        found.presets["model"] = argument
+        return
     if command != "generate":
         raise ConfigError(f"{argument!r} is no key=value, and {command} takes no sentence")
-    if "prompt" in verbatim:
-        raise _two_sentences(verbatim["prompt"], argument)
-    verbatim["prompt"] = argument
+    if "prompt" in found.verbatim:
+        raise _two_sentences(found.verbatim["prompt"], argument)
+    found.verbatim["prompt"] = argument
 
 
 def _two_sentences(first: str, second: str) -> ConfigError:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,26 +59,53 @@ def as_declared(value: Any, annotation: Any) -> Any:
     return tuple(items) if origin is tuple else items
 
 
-def build_parts(config: Mapping[str, Any]) -> Parts:
+def build_parts(config: Mapping[str, Any], *, fresh: Collection[str] = ()) -> Parts:
     """All parts of a composed config, with the weights that it names.
+
+    Args:
+        fresh: those of "vae", "denoiser" and "text" that keep random weights.
 
     Raises:
         ConfigError: no such weights, or a memory budget for training, which keeps what a budget would drop.
-        ValueError: weights of another model; what differs is named.
+        ValueError: weights of another model, what differs is named; parts that don't go together, or that are larger
+            than the memory, before any of them is allocated.
     """
     if "train" in config and config["vae"]["memory_budget"]:
         raise ConfigError("vae.memory_budget is for encoding and decoding: leave it out when training")
     folder = _weights(config)
-    vae = build_part("vae", config["vae"])
-    text = build_part("text", config["text"])
-    attention = build_part("attention", config["attention"])
-    wiring = _sizes(vae, text)
-    denoiser = _denoiser(config["denoiser"], wiring, attention, config.get("dit"))
-    parts = Parts(
-        vae, denoiser, text, build_part("scheduler", config["objective"]), build_part("scheduler", config["scheduler"])
-    )
-    _load(config, folder, {"vae": vae, "denoiser": denoiser, "text": text})
-    return parts
+    modules = _fitting(lambda: _modules(config))
+    objective, scheduler = (build_part("scheduler", config[place]) for place in ("objective", "scheduler"))
+    _load(config, folder, {name: module for name, module in modules.items() if name not in fresh})
+    return Parts(objective=objective, scheduler=scheduler, **modules)
+
+
+def _modules(config: Mapping[str, Any]) -> dict[str, Any]:
+    vae, text = build_part("vae", config["vae"]), build_part("text", config["text"])
+    return {
+        "vae": vae,
+        "denoiser": build_denoiser(config, vae, text, build_part("attention", config["attention"])),
+        "text": text,
+    }
+
+
+def _fitting(build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `build` gives; first it has to give shapes without numbers, which cost nothing and tell what is wrong.
+
+    Raises:
+        ValueError: parts that refuse their knobs or each other, or more weights than there is memory.
+    """
+    import torch
+
+    from videogen.profiling.memory import check_fits, weight_bytes
+
+    with torch.device("meta"):
+        check_fits({name: weight_bytes(module) for name, module in build().items()})
+    return build()
+
+
+def build_denoiser(config: Mapping[str, Any], vae: Any, text: Any, attention: Any) -> Any:
+    """The denoiser of a composed config with random weights, for a VAE and a text encoder, whose sizes alone count."""
+    return _denoiser(config["denoiser"], _sizes(vae, text), attention, config.get("dit"))
 
 
 def _denoiser(node: Mapping[str, Any], sizes: Mapping[str, int], attention: Any, dit: Mapping[str, Any] | None) -> Any:
@@ -111,9 +138,9 @@ def build_vae(config: Mapping[str, Any]) -> Any:
     Raises as `build_parts`.
     """
     folder = _weights(config)
-    vae = build_part("vae", config["vae"])
-    _load(config, folder, {"vae": vae})
-    return within_budget(vae, config)
+    modules = _fitting(lambda: {"vae": build_part("vae", config["vae"])})
+    _load(config, folder, modules)
+    return within_budget(modules["vae"], config)
 
 
 def within_budget(vae: Any, config: Mapping[str, Any]) -> Any:
@@ -162,25 +189,41 @@ def load_part(path: Path, kind: str | None = None) -> Any:
     """
     from videogen.checkpoints import load_weights, read_config, read_published
     from videogen.config.untold import untold
+    from videogen.profiling.memory import check_fits
 
+    _check_files(path)
     config = read_config(path) if (path / "config.json").is_file() else {}
     # ours says what kind of part it is; the published families don't
     if "kind" not in config:
         found = read_published(path, kind)
+        # the part is made of float32, whatever the file has
+        check_fits({found.layout.kind: sum(4 * tensor.numel() for tensor in found.tensors.values())})
         return found.build(build_part("attention", DEFAULT_ATTENTION), **untold(found))
     if kind not in (None, config["kind"]):
         raise ConfigError(f"{path} holds a {config['kind']}, not a {kind}")
     node = {key: value for key, value in config.items() if key != "kind"}
     if config["kind"] not in ("vae", "text", "denoiser"):
         raise ConfigError(f"{path} says kind={config['kind']!r} in its config.json: vae, text or denoiser")
-    if config["kind"] == "denoiser":
-        attention = build_part("attention", DEFAULT_ATTENTION)
-        sizes = {name: node.pop(name) for name in ("latent_channels", "text_dim", "pooled_dim") if name in node}
-        part = _denoiser(node, sizes, attention, node.pop("dit", None))
-    else:
-        part = build_part(config["kind"], node)
+    part = _fitting(lambda: {config["kind"]: _saved(config["kind"], dict(node))})[config["kind"]]
     load_weights(path, config, part)
     return part
+
+
+def _saved(kind: str, node: dict[str, Any]) -> Any:
+    """The part that a config.json of ours describes."""
+    if kind != "denoiser":
+        return build_part(kind, node)
+    sizes = {name: node.pop(name) for name in ("latent_channels", "text_dim", "pooled_dim") if name in node}
+    dit = node.pop("dit", None)
+    return _denoiser(node, sizes, build_part("attention", DEFAULT_ATTENTION), dit)
+
+
+def _check_files(path: Path) -> None:
+    """Refuse a checkpoint that is larger than the memory, before it is read."""
+    from videogen.profiling.memory import check_fits
+
+    files = [path] if path.is_file() else [*path.glob("*.safetensors"), *path.glob("*.bin"), *path.glob("*.pt")]
+    check_fits({file.name: file.stat().st_size for file in files})
 
 
 def _weights(config: Mapping[str, Any]) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,9 @@ from videogen.config.schema import (
 from videogen.kinds import registry
 from videogen.registry import Knob, fits
 
-COUNTS = frozenset({"num_frames", "height", "width", "steps", "fps", "batch_size", "samples", "chunk"})
+COUNTS = frozenset(
+    {"num_frames", "height", "width", "steps", "fps", "batch_size", "samples", "chunk", "rounds", "text_tokens"}
+)
 # torch takes a signed integer of 64 bits
 SEEDS = 2**63
 
@@ -39,7 +42,7 @@ def compose(command: str, overrides: Sequence[str]) -> dict[str, Any]:
     """The validated config of a command, as plain nested dicts.
 
     Args:
-        command: "generate", "reconstruct", "train" or "evaluate".
+        command: one of `COMMANDS`.
         overrides: as on the command line; the first that isn't `key=value` is the sentence of generate.
 
     Raises:
@@ -62,6 +65,17 @@ def compose(command: str, overrides: Sequence[str]) -> dict[str, Any]:
     return tree
 
 
+def chosen(command: str, overrides: Sequence[str]) -> set[str]:
+    """The groups in which presets, files or overrides choose a part; in all others stands what does by default.
+
+    Raises:
+        ConfigError: as `compose`.
+    """
+    given = arguments.sort(command, overrides)
+    layers = read_layers(command, given.presets)
+    return {group for layer in layers.values() for group in layer.choices} | set(given.choices)
+
+
 def expand(overrides: Sequence[str]) -> list[list[str]]:
     """Each combination of the swept values, e.g. `scheduler=ddim,rectified_flow`; texts and paths are never split.
 
@@ -69,6 +83,11 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
         ConfigError: a value that Hydra's grammar can't read.
     """
     return [list(combination) for combination in itertools.product(*map(_alternatives, overrides))]
+
+
+def label_of(changed: Sequence[str]) -> str:
+    """What tells the files of one combination apart: its own arguments, "" of none."""
+    return "".join("_" + re.sub(r"[^\w.=-]+", "-", argument) for argument in changed)
 
 
 def _alternatives(argument: str) -> list[str]:

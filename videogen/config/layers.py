@@ -9,7 +9,17 @@ from typing import Any
 from videogen.config import files
 from videogen.config.arguments import NONE
 from videogen.config.files import ConfigFile
-from videogen.config.schema import CHOICES, ConfigError, dotted, groups, registered, settings_of, unknown, wiring_of
+from videogen.config.schema import (
+    CHOICES,
+    TRAINING,
+    ConfigError,
+    dotted,
+    groups,
+    registered,
+    settings_of,
+    unknown,
+    wiring_of,
+)
 from videogen.registry import Knob, RegistryError
 
 DEFAULT_MODEL = "shapes"
@@ -35,7 +45,7 @@ def read_layers(command: str, presets: Mapping[str, str]) -> dict[str, ConfigFil
     layers = {}
     if chosen["model"] != NONE:
         layers["model"] = files.read_model(chosen["model"])
-    if command == "train" and chosen.get("train", NONE) != NONE:
+    if command in TRAINING and chosen.get("train", NONE) != NONE:
         layers["train"] = files.read_preset("train", chosen["train"])
     return {**layers, **({"experiment": experiment} if experiment else {})}
 
@@ -55,7 +65,7 @@ def choose(command: str, layers: Mapping[str, ConfigFile], given: Mapping[str, s
     choices = {group: (CHOICES[group], "") for group in known}
     for kind, layer in layers.items():
         parts = groups("model") if kind == "model" else known
-        presets = {"model", "train"} & {"model", command} if kind == "experiment" else set()
+        presets = {"model", *(["train"] if command in TRAINING else [])} if kind == "experiment" else set()
         for group, name in layer.choices.items():
             if group in parts:
                 choices[group] = name, f" (in {layer.path})"

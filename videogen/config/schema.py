@@ -80,12 +80,45 @@ class Evaluate(Settings):
     output: str | None = None
 
 
+@dataclasses.dataclass
+class Profile(Settings):
+    """`videogen profile`: what a model takes, found without allocating it."""
+
+    batch_size: int = 1
+    text_tokens: int | None = None
+
+
+@dataclasses.dataclass
+class Brief(TrainSettings):
+    """Training within an ablation: none unless it is told for how long."""
+
+    steps: int = 0
+    output: str = "runs/ablate"
+
+
+@dataclasses.dataclass
+class Ablate(Settings):
+    """`videogen ablate`: what each of several choices takes, and with training or samples how well it does."""
+
+    train: Brief = dataclasses.field(default_factory=Brief)
+    rounds: int = 7
+    samples: int | None = None
+    batch_size: int = 1
+    text_tokens: int | None = None
+    seed: int = 0
+    output: str = "ablation"
+
+
 COMMANDS: Mapping[str, type[Settings]] = {
     "generate": Generate,
     "reconstruct": Reconstruct,
     "train": Train,
     "evaluate": Evaluate,
+    "profile": Profile,
+    "ablate": Ablate,
 }
+#: the commands that train, and so have data and training presets
+TRAINING = ("train", "ablate")
 # what holds when neither a preset nor an override chooses
 CHOICES = {
     "vae": "wavelet",
@@ -118,7 +151,7 @@ def kind_of(group: str) -> str:
 def groups(command: str) -> list[str]:
     """The groups that a command, or a "model", has: every kind of part; data is for training alone."""
     every = [*KINDS, "objective"]
-    return every if command == "train" else [group for group in every if group != "data"]
+    return every if command in TRAINING else [group for group in every if group != "data"]
 
 
 def settings_of(command: str) -> dict[str, Knob]:

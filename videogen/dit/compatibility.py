@@ -41,4 +41,5 @@ def refusal(
 
 
 def _name(attention: Attention) -> str:
-    return f"the kernel {type(attention).__name__}"
+    # what stands in for a kernel on the meta device says for which
+    return f"the kernel {type(getattr(attention, 'kernel', attention)).__name__}"

@@ -13,9 +13,15 @@ def remembered(memo: dict[Any, Any] | None, layer: nn.Module, weight: Tensor, co
     """What `compute` gives, from the memo if it was asked there before with these weights and this precision."""
     if memo is None:
         return compute()
-    device = weight.device.type
-    precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-    stamp = weight._version, weight.data_ptr(), precision
+    stamp = weight._version, weight.data_ptr(), _precision(weight)
     if layer not in memo or memo[layer][0] != stamp:
         memo[layer] = stamp, compute()
     return memo[layer][1]
+
+
+def _precision(weight: Tensor) -> torch.dtype:
+    """That in which a layer with this weight computes."""
+    device = weight.device.type
+    # there is no autocast where there are no numbers
+    autocast = device != "meta" and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if autocast else weight.dtype

@@ -18,6 +18,20 @@ class TextFeatures(NamedTuple):
     pooled: Tensor | None
 
 
+class EncoderSize(NamedTuple):
+    """The size that an encoder usually has: `usual` of one that is read from a folder, for when there is none at hand.
+
+    Args:
+        name: of the published encoder.
+        dim: width of its tokens.
+        num_parameters: of the encoder alone.
+    """
+
+    name: str
+    dim: int
+    num_parameters: int
+
+
 class TextEncoder(Protocol):
     """From sentences to tokens that a denoiser attends to."""
 

@@ -15,11 +15,15 @@ def read_tokenizer(path: Path) -> Any:
 
 
 def read_tower(model_class: Any, path: Path, dtype: str, what: str) -> Any:
-    """A frozen model of transformers with the weights of a folder, from safetensors alone.
+    """A frozen model of transformers with the weights of a folder, from safetensors alone; on the meta device, its
+    shapes.
 
     Raises:
         ValueError: the weights don't fill the model.
     """
+    if torch.get_default_device().type == "meta":
+        config = model_class.config_class.from_pretrained(str(path), local_files_only=True)
+        return model_class(config).to(getattr(torch, dtype)).requires_grad_(False)
     # `torch_dtype` is the name that transformers 4 and 5 both take
     model, told = model_class.from_pretrained(
         str(path),

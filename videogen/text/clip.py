@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from videogen.text import TEXT_ENCODERS, TextFeatures
+from videogen.text import TEXT_ENCODERS, EncoderSize, TextFeatures
 from videogen.text._folder import checked, read_tokenizer, read_tower
 
 TOWER = "CLIP text encoder"
@@ -34,6 +34,8 @@ class CLIPEncoder(nn.Module):
         FileNotFoundError: the folder, its config or its weights are missing.
         ValueError: the weights don't fill the tower, or it has fewer layers or positions than asked for.
     """
+
+    usual = EncoderSize("OpenCLIP ViT-H", 1024, 352_984_064)
 
     def __init__(
         self,

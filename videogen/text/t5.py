@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import T5EncoderModel
 
-from videogen.text import TEXT_ENCODERS, TextFeatures
+from videogen.text import TEXT_ENCODERS, EncoderSize, TextFeatures
 from videogen.text._folder import checked, read_tokenizer, read_tower
 
 TOWER = "T5 encoder"
@@ -31,6 +31,8 @@ class T5Encoder(nn.Module):
         FileNotFoundError: the folder, its config or its weights are missing.
         ValueError: the weights don't fill the encoder, or the tokenizer needs a package that isn't there.
     """
+
+    usual = EncoderSize("T5-XXL", 4096, 4_762_310_656)
 
     def __init__(
         self,
