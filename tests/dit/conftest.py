@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from videogen.denoiser import Condition
+from videogen.denoiser import DENOISERS, Condition
 from videogen.dit.model import DiT
 from videogen.dit.parts import choose
+
+if TYPE_CHECKING:
+    from videogen.checkpoints.layout import Layout
 
 CHANNELS, TEXT_DIM = 3, 10
 
@@ -23,7 +26,7 @@ def random_weights(module: nn.Module) -> nn.Module:
         for name, value in module.named_parameters():
             noise = torch.randn(value.shape, generator=source)
             if value.ndim > 1:
-                value.copy_(noise * value.shape[-1] ** -0.5)
+                value.copy_(noise * value[0].numel() ** -0.5)
             else:
                 value.copy_(0.2 * noise + float("norm" in name and name.endswith("weight")))
     return module.eval()
@@ -52,6 +55,23 @@ def make_dit() -> Callable[..., DiT]:
         return random_weights(model) if random else model
 
     return make
+
+
+@pytest.fixture(scope="session")
+def translated() -> Callable[[Layout, nn.Module], DiT]:
+    def build(layout: Layout, truth: nn.Module) -> DiT:
+        """Our model with the weights of diffusers', which become random; they come back as they were."""
+        published = random_weights(truth).state_dict()
+        knobs = layout.knobs(truth.config, published)
+        sizes = {key: value for key, value in knobs.items() if key != "dit"}
+        ours: DiT = DENOISERS.build("dit", parts=choose(**knobs["dit"]), **sizes).eval()
+        ours.load_state_dict(layout.to_ours(published, ours, knobs))
+        back = layout.to_published(ours.state_dict(), knobs)
+        assert back.keys() == published.keys()
+        assert all(torch.equal(back[key], value) for key, value in published.items())
+        return ours
+
+    return build
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,142 @@
+"""Wan's transformers: equal to diffusers' WanTransformer3DModel on the same weights, by both layouts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import WanTransformer3DModel
+from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
+from safetensors.torch import save_file
+from torch import Tensor
+
+from videogen import load
+from videogen.checkpoints.layouts.wan_dit import LAYOUT
+from videogen.checkpoints.layouts.wan_dit_original import LAYOUT as ORIGINAL
+from videogen.denoiser import Condition
+from videogen.dit.model import DiT
+
+TOKENS = 512
+T2V = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "in_channels": 3,
+    "out_channels": 3,
+    "text_dim": 10,
+    "freq_dim": 16,
+    "ffn_dim": 40,
+    "num_layers": 2,
+}
+# a mask of 4 channels, heads of which time gets more than a third, a patch that is no square
+I2V = {
+    **T2V,
+    "num_attention_heads": 3,
+    "attention_head_dim": 16,
+    "in_channels": 10,
+    "image_dim": 20,
+    "added_kv_proj_dim": 48,
+    "patch_size": (1, 2, 1),
+}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "t2v": T2V,
+    "no norm before text": {**T2V, "cross_attn_norm": False, "patch_size": (2, 1, 2), "num_layers": 1},
+    "i2v": I2V,
+    # no mask, and a code for each image token
+    "two images": {**I2V, "in_channels": 6, "pos_embed_seq_len": 6},
+    # Wan 2.2's has no image tokens
+    "known latents alone": {**T2V, "in_channels": 10},
+}
+Translated, Distance = Callable[..., DiT], Callable[[Tensor, Tensor], float]
+
+
+def conditions(config: dict[str, Any], size: tuple[int, int, int]) -> tuple[Condition, list[Tensor], dict[str, Tensor]]:
+    """Ours; theirs, as channels beside the latents and as tokens: text filled up with zeros, images one by one."""
+    source = torch.Generator().manual_seed(4)
+    text = torch.randn(2, 7, 10, generator=source)
+    mask = torch.arange(7) < torch.tensor([7, 3])[:, None]
+    filled = torch.zeros(2, TOKENS, 10)
+    filled[:, :7] = text * mask[..., None]
+    given: dict[str, Tensor] = {"text": text, "text_mask": mask}
+    beside, tokens = [], {"encoder_hidden_states": filled}
+    if config["in_channels"] > 3:
+        given["known"] = torch.randn(2, 3, *size, generator=source)
+        beside = [given["known"]]
+    if config["in_channels"] == 10:
+        given["known_mask"] = torch.rand(2, 4, *size, generator=source) > 0.5
+        beside = [given["known_mask"].float(), *beside]
+    if "image_dim" in config:
+        given["image"] = torch.randn(2, 6, 20, generator=source)
+        # with codes of two images it takes each on its own, and puts them together
+        images = 2 if "pos_embed_seq_len" in config else 1
+        tokens["encoder_hidden_states_image"] = given["image"].reshape(2 * images, 6 // images, 20)
+    return Condition(**given), beside, tokens
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_it_equals_diffusers(translated: Translated, distance: Distance, name: str) -> None:
+    config = CONFIGS[name]
+    truth = WanTransformer3DModel(**config).eval()
+    ours = translated(LAYOUT, truth)
+    for size in ((2, 4, 6), (4, 6, 2)):
+        latents = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
+        condition, beside, tokens = conditions(config, size)
+        # fractions that a thousand times are whole numbers in float32
+        time = torch.tensor([0.625, 0.25])
+        wanted = truth(torch.cat([latents, *beside], dim=1), 1000 * time, **tokens).sample
+        assert distance(ours(latents, time, condition), wanted) < 1e-5
+
+
+@torch.no_grad()
+def test_a_timestep_a_frame_is_one_a_token_there(translated: Translated, distance: Distance) -> None:
+    """Wan 2.2's TI2V: an image is the first frame, at time 0."""
+    truth = WanTransformer3DModel(**T2V).eval()
+    ours = translated(LAYOUT, truth)
+    condition, _, tokens = conditions(T2V, (3, 4, 6))
+    latents = torch.randn(2, 3, 3, 4, 6, generator=torch.Generator().manual_seed(1))
+    frames = torch.tensor([[0.0, 0.625, 0.625], [0.0, 0.25, 0.25]])
+    wanted = truth(latents, 1000 * frames.repeat_interleave(6, dim=1), **tokens).sample
+    assert distance(ours(latents, frames, condition), wanted) < 1e-5
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_the_first_release_has_the_same_tensors_under_other_names(
+    translated: Translated, tmp_path: Path, name: str
+) -> None:
+    truth = WanTransformer3DModel(**CONFIGS[name])
+    ours = translated(LAYOUT, truth)
+    knobs = LAYOUT.knobs(truth.config, {})
+    released = ORIGINAL.to_published(ours.state_dict(), knobs)
+    # diffusers' own table knows all names but that of the code of image tokens
+    codes = released.pop("img_emb.emb_pos", None)
+    converted = convert_wan_transformer_to_diffusers(dict(released))
+    if codes is not None:
+        converted["condition_embedder.image_embedder.pos_embed"] = released["img_emb.emb_pos"] = codes
+    assert converted.keys() == truth.state_dict().keys()
+    assert all(torch.equal(converted[key], value) for key, value in truth.state_dict().items())
+
+    prefixed = {f"model.diffusion_model.{key}": value for key, value in released.items()}
+    save_file(prefixed | {"model.diffusion_model.extra": torch.ones(1)}, tmp_path / "wrong.safetensors")
+    save_file(prefixed, tmp_path / "single.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"num_heads": knobs["num_heads"], "model_type": "t2v"}))
+    assert ORIGINAL.knobs({"num_heads": knobs["num_heads"]}, released) == knobs
+    again = load(tmp_path / "single.safetensors")
+    assert all(torch.equal(again.state_dict()[key], value) for key, value in ours.state_dict().items())
+    with pytest.raises(ValueError, match="left over: extra"):
+        load(tmp_path / "wrong.safetensors")
+
+
+def test_what_the_published_class_would_ignore_is_refused() -> None:
+    full = {**WanTransformer3DModel(**T2V).config}
+    for setting in ({"qk_norm": "layer_norm"}, {"qk_norm": None}, {"eps": 1e-5}):
+        with pytest.raises(ValueError, match=f"{next(iter(setting))}=.* is not implemented"):
+            LAYOUT.knobs({**full, **setting}, {})
+    with pytest.raises(ValueError, match="image_dim=20 and added_kv_proj_dim=None: give both, the second 24"):
+        LAYOUT.knobs({**full, "image_dim": 20}, {})
+    with pytest.raises(ValueError, match="in_channels=5 are neither 3 nor a mask and twice as many or more"):
+        LAYOUT.knobs({**full, "in_channels": 5}, {})
