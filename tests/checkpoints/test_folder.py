@@ -53,7 +53,8 @@ def cut(folder: Path) -> None:
 
 def pickled(folder: Path) -> None:
     """A pickle by the name of what is read: it is not even opened as one."""
-    torch.save(load_file(folder / "model.safetensors"), folder / "model.safetensors")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pickle")
+    (folder / "pickle").replace(folder / "model.safetensors")
 
 
 def of_another(folder: Path) -> None:
