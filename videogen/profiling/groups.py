@@ -14,7 +14,7 @@ OTHER = "other"
 PATTERNS = {
     "embed": r"^(embed|position|image|conv_in)\b",
     "text": r"^(text|caption|pooled?)\b",
-    "out": r"^(out|conv_out|norm_out)\b",
+    "out": r"^(out|norm|conv_out|norm_out)\b",
     "modulation": r"^(time|fps|scalars|shared)\b|(^|[._])(modulation|adaln|time_proj)\b",
     "MLP": r"(^|[._])(mlp|ffn?|feed)",
     "convolutions": r"(^|\.)(res|conv|resample)\b",

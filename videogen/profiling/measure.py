@@ -15,6 +15,9 @@ from videogen.denoiser import Condition
 from videogen.profiling.groups import SCORES, group_of
 from videogen.profiling.meter import Meter
 
+#: of an image in CLIP's towers with patches of 14: 16 x 16 and one for the whole
+CLIP_TOKENS = 257
+
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
@@ -48,24 +51,30 @@ class Inputs(NamedTuple):
     pooled_dim: int
 
     def draw(self, denoiser: Any, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Condition]:
-        """Random latents, times and condition, on the default device: what the denoiser takes of text, and what it
-        can't do without."""
-        batch, taken, frames = self.batch, denoiser.conditions, self.latents[1]
-        fields: dict[str, Tensor] = {"text": torch.randn(batch, self.text_length, self.text_dim, dtype=dtype)}
-        if "text_mask" in taken:
-            fields["text_mask"] = torch.ones(batch, self.text_length, dtype=torch.bool)
-        if "pooled" in taken:
-            fields["pooled"] = torch.randn(batch, self.pooled_dim, dtype=dtype)
-        for name in getattr(denoiser, "required", frozenset()):
-            if name == "fps":
-                fields[name] = torch.full((batch,), 8.0)
-            elif name == "known":
-                fields[name] = torch.randn(batch, *self.latents, dtype=dtype)
-            elif name == "image":
-                # how many there are is an image encoder's to say, unless each frame has its own
-                length = frames * denoiser.image_tokens_per_frame or self.text_length
-                fields[name] = torch.randn(batch, length, self.text_dim, dtype=dtype)
+        """Random latents, times and condition on the default device, with all that the denoiser takes but padding."""
+        batch, frames = self.batch, self.latents[1]
+        length, width = _image_tokens(denoiser, frames, self.text_dim)
+        makers: dict[str, Callable[[], Tensor]] = {
+            "text": lambda: torch.randn(batch, self.text_length, self.text_dim, dtype=dtype),
+            "text_mask": lambda: torch.ones(batch, self.text_length, dtype=torch.bool),
+            "pooled": lambda: torch.randn(batch, self.pooled_dim, dtype=dtype),
+            "image": lambda: torch.randn(batch, length, width, dtype=dtype),
+            "fps": lambda: torch.full((batch,), 8.0),
+            "guidance": lambda: torch.full((batch,), 5.0),
+            "known": lambda: torch.randn(batch, *self.latents, dtype=dtype),
+            "known_mask": lambda: torch.ones(batch, frames, dtype=torch.bool),
+        }
+        fields = {name: make() for name, make in makers.items() if name in denoiser.conditions}
         return torch.randn(batch, *self.latents, dtype=dtype), torch.rand(batch), Condition(**fields)
+
+
+def _image_tokens(denoiser: Any, frames: int, text_dim: int) -> tuple[int, int]:
+    """How many image tokens a denoiser gets, and how wide they are."""
+    embedding = getattr(denoiser, "image", None)
+    if embedding is not None:
+        return embedding.count or CLIP_TOKENS, embedding.image_dim
+    # a U-Net takes them at the text's width, and each frame may have its own
+    return frames * getattr(denoiser, "image_tokens_per_frame", 0) or CLIP_TOKENS, text_dim
 
 
 def denoising_cost(denoiser: Any, inputs: Inputs, dtype: torch.dtype = torch.float32) -> Cost:
