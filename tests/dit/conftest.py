@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from videogen.checkpoints import Published
+from videogen.config import build_part, compose
+from videogen.config.files import presets
 from videogen.denoiser import DENOISERS, Condition
 from videogen.dit.model import DiT
-from videogen.dit.parts import choose
+from videogen.dit.parts import Parts, choose
 
 if TYPE_CHECKING:
     from videogen.checkpoints.layout import Layout
@@ -72,6 +77,41 @@ def translated() -> Callable[[Layout, nn.Module], DiT]:
         return ours
 
     return build
+
+
+@pytest.fixture(scope="session")
+def is_release() -> Callable[[str, Layout, nn.Module], None]:
+    def check(preset: str, layout: Layout, truth: nn.Module) -> None:
+        """A preset's model has every knob that the release's config tells, its tensors, and so their number.
+
+        Args:
+            truth: the published class with the release's config, on the meta device.
+        """
+        config = compose("generate", [f"model={preset}", "prompt=a"])
+        with torch.device("meta"):
+            sizes = {"latent_channels": build_part("vae", config["vae"]).spec.latent_channels}
+        published, told = truth.state_dict(), {**truth.config, "_class_name": type(truth).__name__}
+        knobs = layout.knobs(told, published)
+        asked = {**config["denoiser"], **sizes, "text_dim": knobs["text_dim"], "dit": config["dit"]}
+        parts = {f"dit/{kind}": node for kind, node in config["dit"].items()}
+        builders = {kind.split("/")[1]: functools.partial(build_part, kind, node) for kind, node in parts.items()}
+        with torch.device("meta"):
+            model = build_part(
+                "denoiser",
+                config["denoiser"],
+                sizes["latent_channels"],
+                knobs["text_dim"],
+                Parts(attention=build_part("attention", config["attention"]), **builders),
+            )
+        assert layout.recognise(told, published)
+        nodes = knobs.pop("dit")
+        # the knobs are compared, then the tensors by name and shape
+        Published(Path(preset), layout, knobs, published, nodes).fill(model, "dit", asked)
+        counts = [sum(value.numel() for value in module.parameters()) for module in (model, truth)]
+        assert counts[0] == counts[1]
+        assert f"{round(counts[1] / 1e6)}M parameters" in presets("model")[preset].read_text().split("defaults:")[0]
+
+    return check
 
 
 @pytest.fixture(scope="session")

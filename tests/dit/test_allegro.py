@@ -72,6 +72,12 @@ def test_it_equals_diffusers(translated: Translated, distance: Distance, name: s
         assert distance(ours(latents, time, Condition(text=text, text_mask=mask)), wanted) < 1e-5
 
 
+def test_the_preset_is_the_release(is_release: Callable[..., None]) -> None:
+    with torch.device("meta"):
+        truth = AllegroTransformer3DModel()
+    is_release("allegro", LAYOUT, truth)
+
+
 def test_settings_that_are_not_implemented_are_refused() -> None:
     full = {**AllegroTransformer3DModel(**SMALL).config}
     for setting in ({"patch_size_t": 2}, {"norm_elementwise_affine": True}, {"out_channels": 6}):

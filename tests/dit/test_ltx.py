@@ -111,6 +111,12 @@ def test_the_first_release_has_the_same_tensors_under_other_names(translated: Tr
     assert all(torch.equal(again.state_dict()[key], value) for key, value in ours.state_dict().items())
 
 
+def test_the_preset_is_the_release(is_release: Callable[..., None]) -> None:
+    with torch.device("meta"):
+        truth = LTXVideoTransformer3DModel()
+    is_release("ltx_0_9", LAYOUT, truth)
+
+
 def test_settings_that_are_not_implemented_are_refused() -> None:
     full = {**LTXVideoTransformer3DModel(**SMALL).config}
     for setting in ({"patch_size": 2}, {"norm_elementwise_affine": True}, {"cross_attention_dim": 8}):

@@ -131,6 +131,29 @@ def test_the_first_release_has_the_same_tensors_under_other_names(
         load(tmp_path / "wrong.safetensors")
 
 
+# the configs of diffusers' conversion script
+W14 = {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40}
+RELEASES: dict[str, dict[str, Any]] = {
+    "wan2_1_t2v_1_3b": {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30},
+    "wan2_1_t2v_14b": W14,
+    "wan2_1_i2v_14b": {**W14, "in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120},
+    "wan2_2_ti2v_5b": {
+        "num_attention_heads": 24,
+        "ffn_dim": 14336,
+        "num_layers": 30,
+        "in_channels": 48,
+        "out_channels": 48,
+    },
+}
+
+
+@pytest.mark.parametrize("preset", RELEASES)
+def test_a_preset_is_its_release(is_release: Callable[..., None], preset: str) -> None:
+    with torch.device("meta"):
+        truth = WanTransformer3DModel(**RELEASES[preset])
+    is_release(preset, LAYOUT, truth)
+
+
 def test_what_the_published_class_would_ignore_is_refused() -> None:
     full = {**WanTransformer3DModel(**T2V).config}
     for setting in ({"qk_norm": "layer_norm"}, {"qk_norm": None}, {"eps": 1e-5}):

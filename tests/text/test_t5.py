@@ -9,7 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Config, T5EncoderModel
+from transformers import (
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5EncoderModel,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
 from videogen.text import TEXT_ENCODERS
 from videogen.text.t5 import T5Encoder
@@ -54,6 +61,22 @@ def test_it_equals_transformers_and_ignores_padding(encoder: T5Encoder, folder: 
             alone = theirs(tokenizer(sentence, return_tensors="pt").input_ids).last_hidden_state[0]
             # float32 sums in another order, on normalised features
             assert torch.allclose(features.tokens[i, features.mask[i]], alone, atol=1e-5)
+
+
+def test_umt5_has_positions_of_its_own_in_each_layer(folder: Path, tmp_path: Path) -> None:
+    for file in folder.glob("tokenizer*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    sizes = {"vocab_size": 16, "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4}
+    theirs = UMT5EncoderModel(UMT5Config(**sizes)).eval()
+    theirs.save_pretrained(tmp_path)
+    features = T5Encoder(folder=str(tmp_path)).encode(SENTENCES)
+    batch = AutoTokenizer.from_pretrained(folder)(SENTENCES, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        assert torch.equal(features.tokens, theirs(batch.input_ids, batch.attention_mask).last_hidden_state)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
+    with pytest.raises(ValueError, match="holds a model of type 'bert', and text=t5 reads t5, mt5, umt5"):
+        T5Encoder(folder=str(tmp_path))
 
 
 def test_null_is_the_empty_sentence(encoder: T5Encoder) -> None:

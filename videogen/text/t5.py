@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import nn
-from transformers import T5EncoderModel
+from transformers import T5EncoderModel, UMT5EncoderModel
 
 from videogen.text import TEXT_ENCODERS, EncoderSize, TextFeatures
 from videogen.text._folder import checked, read_tokenizer, read_tower
 
 TOWER = "T5 encoder"
+#: what a config.json calls its model -> the class; umT5 has positions of its own in each layer
+MODELS = {"t5": T5EncoderModel, "mt5": T5EncoderModel, "umt5": UMT5EncoderModel}
 
 
 @TEXT_ENCODERS.register("t5")
 class T5Encoder(nn.Module):
-    """The last hidden states of T5's encoder (https://arxiv.org/abs/1910.10683); it gives no pooled vector.
+    """The last hidden states of T5's encoder (https://arxiv.org/abs/1910.10683), of mT5's or of umT5's; no pooled vector.
 
     Nothing is downloaded, no code of the folder is run, and weights are read from safetensors alone.
 
@@ -29,7 +32,8 @@ class T5Encoder(nn.Module):
 
     Raises:
         FileNotFoundError: the folder, its config or its weights are missing.
-        ValueError: the weights don't fill the encoder, or the tokenizer needs a package that isn't there.
+        ValueError: another kind of model, weights that don't fill the encoder, or a tokenizer that needs a package
+            that isn't there.
     """
 
     usual = EncoderSize("T5-XXL", 4096, 4_762_310_656)
@@ -45,7 +49,7 @@ class T5Encoder(nn.Module):
         path = _checked(folder)
         self.max_length = max_length
         self.tokenizer = read_tokenizer(path)
-        self.model = read_tower(T5EncoderModel, path, dtype, TOWER)
+        self.model = read_tower(_model_class(path), path, dtype, TOWER)
         self.eval()
 
     @property
@@ -93,6 +97,18 @@ def _checked(folder: str) -> Path:
     if sentencepiece_only and not _installed("google.protobuf"):
         raise ValueError(f"the tokenizer in {folder} is a spiece.model, which needs protobuf: pip install protobuf")
     return path
+
+
+def _model_class(path: Path) -> Any:
+    """The class that the folder's config names.
+
+    Raises:
+        ValueError: it names none of T5's family.
+    """
+    kind = json.loads((path / "config.json").read_text()).get("model_type")
+    if kind not in MODELS:
+        raise ValueError(f"{path} holds a model of type {kind!r}, and text=t5 reads {', '.join(MODELS)}")
+    return MODELS[kind]
 
 
 def _installed(module: str) -> bool:

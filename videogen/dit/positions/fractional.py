@@ -119,4 +119,5 @@ def _table(
 @functools.lru_cache(maxsize=4)
 def _cached_table(grid: tuple[int, int, int], fps: tuple[float, ...], *settings: Any) -> Rotary:
     # float64 on the host, as mps has none
-    return _table(grid, torch.tensor(fps, dtype=torch.float64), *settings)
+    found = _table(grid, torch.tensor(fps, dtype=torch.float64), *settings)
+    return found if len(fps) > 1 else Rotary(found.cos[0], found.sin[0], found.runs)
