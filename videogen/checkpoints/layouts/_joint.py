@@ -18,8 +18,8 @@ ATTENTION = [
 MLP = [
     (r"\.text_mlp\.0\.", ".ff_context.net.0.proj."),
     (r"\.text_mlp\.2\.", ".ff_context.net.2."),
-    (r"\.mlp\.0\.", ".ff.net.0.proj."),
-    (r"\.mlp\.2\.", ".ff.net.2."),
+    (r"(blocks\.\d+)\.mlp\.0\.", r"\1.ff.net.0.proj."),
+    (r"(blocks\.\d+)\.mlp\.2\.", r"\1.ff.net.2."),
 ]
 
 
