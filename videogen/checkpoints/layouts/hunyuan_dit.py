@@ -57,12 +57,8 @@ def _knobs(config: Config, tensors: Any) -> dict[str, Any]:
             "norm": {"name": "layer", "affine": False, "eps": 1e-6},
             "qk_norm": {"name": "rms", "eps": 1e-6},
             "mlp": {"name": "gelu", "hidden": int(heads * head_dim * config["mlp_ratio"]), "approximate": "tanh"},
-            "caption": {
-                "name": "refiner",
-                "num_heads": heads,
-                "depth": config["num_refiner_layers"],
-                "ratio": float(config["mlp_ratio"]),
-            },
+            # the published class has one ratio for the refiner's MLPs, whatever the config says of the others
+            "caption": {"name": "refiner", "num_heads": heads, "depth": config["num_refiner_layers"], "ratio": 4.0},
             "pool": {"name": "mlp"},
         },
     }
