@@ -1,4 +1,4 @@
-"""Latents of known frames, as further channels of every patch: image to video, inpainting, extension."""
+"""Latents of known frames, beside the noisy ones in every patch: image to video, inpainting, extension."""
 
 from __future__ import annotations
 
@@ -16,14 +16,21 @@ def known_fields(channels: bool, mask_channels: int) -> set[str]:
         ValueError: a mask for known latents that the model doesn't take.
     """
     if mask_channels < 0 or (mask_channels and not channels):
-        raise ValueError(f"known_mask_channels={mask_channels} is 0 or more, and above 0 with known=concat alone")
+        raise ValueError(f"known_mask_channels={mask_channels} is 0 or more, and above 0 with known latents alone")
     return {"known", *(["known_mask"] if mask_channels else [])} if channels else set()
 
 
 def with_known(
     latents: Float[Tensor, "b c t h w"], condition: Condition, mask_channels: int
 ) -> Float[Tensor, "b c_all t h w"]:
-    """The latents, then the mask, then the known latents as they are: (B, C, T, H, W) -> (B, 2 C + M, T, H, W).
+    """The latents, then `known_channels`: (B, C, T, H, W) -> (B, 2 C + M, T, H, W)."""
+    return torch.cat([latents, known_channels(latents, condition, mask_channels)], dim=1)
+
+
+def known_channels(
+    latents: Float[Tensor, "b c t h w"], condition: Condition, mask_channels: int
+) -> Float[Tensor, "b c_known t h w"]:
+    """The mask, then the known latents as they are: (B, M + C, T, H, W) for latents (B, C, T, H, W).
 
     What the known latents hold where nothing is known is up to those who trained the model: zeros, or the latents of
     a video that is blank there.
@@ -39,7 +46,7 @@ def with_known(
     condition.require_shape("known", tuple(latents.shape))
     known = condition.known.to(latents.dtype)
     if not mask_channels:
-        return torch.cat([latents, known], dim=1)
+        return known
     mask = condition.known_mask
     if mask is None:
         raise ValueError("condition.known_mask is missing and this model needs it: say which frames are known, (B, T)")
@@ -47,4 +54,4 @@ def with_known(
     condition.require_shape("known_mask", (batch, grid[0]) if mask.ndim == 2 else (batch, mask_channels, *grid))
     if mask.ndim == 2:
         mask = mask[:, None, :, None, None].expand(-1, mask_channels, -1, *grid[1:])
-    return torch.cat([latents, mask.to(latents.dtype), known], dim=1)
+    return torch.cat([mask.to(latents.dtype), known], dim=1)

@@ -15,7 +15,7 @@ from videogen.dit.blocks import BLOCKS, Block, BlockCondition, Kit
 from videogen.dit.embeddings import Size, TimestepEmbedding, patchify, token_grid, unpatchify
 from videogen.dit.images import ImageEmbedding, check_readers
 from videogen.dit.initial import linear, zero_linear
-from videogen.dit.known import known_fields, with_known
+from videogen.dit.known import known_channels, known_fields, with_known
 from videogen.dit.layers import check_heads
 from videogen.dit.memo import remembered
 from videogen.dit.norms import NORMS
@@ -55,7 +55,8 @@ class DiT(nn.Module):
         scalars: numbers of a clip that are embedded like the timestep and added to it.
         learned_sigma: predict as many channels again, for a learned variance.
         bias: of the queries, keys and values.
-        known: how latents of known frames are taken: not at all, or as further channels of every patch.
+        known: how latents of known frames are taken: not at all, as further channels of every patch ("concat"), or
+            through a layer of their own, the result added to the tokens ("add"; nothing known adds nothing but a bias).
         known_mask_channels: of the mask that tells what is known: 0 for no mask, 1 for one of frames, as many as there
             are frames of video in a latent one for a mask of those.
         image_dim: width of image tokens, which some blocks read beside the text; 0 for none.
@@ -90,7 +91,7 @@ class DiT(nn.Module):
         scalars: tuple[Scalar, ...] = (),
         learned_sigma: bool = False,
         bias: bool = True,
-        known: Literal["none", "concat"] = "none",
+        known: Literal["none", "concat", "add"] = "none",
         known_mask_channels: int = 0,
         image_dim: int = 0,
         image_positions: int = 0,
@@ -105,7 +106,7 @@ class DiT(nn.Module):
         self.latent_channels, self.text_dim, self.dim = latent_channels, text_dim, dim
         self.patch_size: Size = (patch_size[0], patch_size[1], patch_size[2])
         self.pooled_dim, self.kernel = pooled_dim or text_dim, parts.attention
-        given = known_fields(known == "concat", known_mask_channels)
+        given = known_fields(known != "none", known_mask_channels)
         self.known_mask_channels, self.text_tokens = known_mask_channels, text_tokens
 
         volume = patch_size[0] * patch_size[1] * patch_size[2]
@@ -113,6 +114,8 @@ class DiT(nn.Module):
         time_dim = time_dim or dim
         modulation = parts.modulation(dim, time_dim, parts.norm)
         self.embed = linear(channels_in * volume, dim)
+        beside = (latent_channels + known_mask_channels) * volume
+        self.known = zero_linear(beside, dim) if known == "add" else None
         self.position = parts.position(dim, num_heads)
         self.time = TimestepEmbedding(time_dim, timestep_scale, time_features, timestep_offset)
         self.scalars = nn.ModuleDict(
@@ -151,16 +154,20 @@ class DiT(nn.Module):
         widths = self.text_dim, self.pooled_dim
         check_inputs(latents, timestep, condition, self.latent_channels, widths, self.patch_size[0])
         grid = token_grid((latents.shape[2], latents.shape[3], latents.shape[4]), self.patch_size)
+        beside = None
         if "known" in self.conditions:
-            latents = with_known(latents, condition, self.known_mask_channels)
+            latents, beside = self._with_known(latents, condition)
         valid = None
         if condition.valid is not None:
             # padding may hold anything, even NaN, which a masked attention would still spread
             latents = latents.masked_fill(~condition.valid[:, None], 0.0)
+            beside = None if beside is None else beside.masked_fill(~condition.valid[:, None], 0.0)
             valid = patchify(condition.valid[:, None], self.patch_size).any(-1)
 
         # the residual stream keeps the precision of the weights: autocast would round it at every block
         tokens = self.embed(patchify(latents, self.patch_size)).to(self.embed.weight.dtype)
+        if self.known is not None and beside is not None:
+            tokens = tokens + self.known(patchify(beside, self.patch_size))
         tokens = self.position.add(tokens, grid, valid)
         time = self._time(timestep, condition, tokens.dtype)
         # one stream of text can't be at several times; of several, it is at the noisiest
@@ -181,6 +188,17 @@ class DiT(nn.Module):
         for block in self.blocks:
             tokens, text = block(tokens, text, inner)
         return unpatchify(self.out(self.modulation(self.norm(tokens), time, grid)), grid, self.patch_size)
+
+    def _with_known(self, latents: Tensor, condition: Condition) -> tuple[Tensor, Tensor | None]:
+        """The latents with what is known as further channels, or with these (B, M + C, T, H, W) beside them."""
+        if self.known is None:
+            return with_known(latents, condition, self.known_mask_channels), None
+        if condition.known is not None:
+            return latents, known_channels(latents, condition, self.known_mask_channels)
+        if condition.known_mask is not None:
+            raise ValueError("condition.known_mask is given without condition.known: give both or neither")
+        channels = self.known_mask_channels + latents.shape[1]
+        return latents, latents.new_zeros(len(latents), channels, *latents.shape[2:])
 
     def _rotary(self, grid: Size, valid: Tensor | None, condition: Condition) -> Rotary | None:
         rotary: Rotary | None = self.position.rotary(grid, self.embed.weight.device, condition.fps)

@@ -20,8 +20,7 @@ from videogen.dit.modulations._final import ShiftScaleFinal
 class Sandwich:
     """Sandwich norms with tanh gates, https://arxiv.org/abs/2406.18583, section 2.1: activations can't run away.
 
-    Mochi 1 has them (https://github.com/genmoai/mochi). The norm before the last layer is a LayerNorm with shift and
-    scale.
+    Mochi 1 has them (https://github.com/genmoai/mochi). The norm before the last layer has a shift too.
 
     Args:
         dim: width of the tokens.
@@ -43,7 +42,7 @@ class Sandwich:
 
     def final(self) -> nn.Module:
         """Shift and scale of the last layer."""
-        return ShiftScaleFinal(self.dim, self.time_dim, nn.LayerNorm(self.dim, eps=1e-6, elementwise_affine=False))
+        return ShiftScaleFinal(self.dim, self.time_dim, self.norm(self.dim))
 
 
 class SandwichLayer(nn.Module):

@@ -30,6 +30,8 @@ class RoPE(nn.Module):
         pairs: which two channels turn together, see `videogen.dit.rotary.rotary`.
         scale: what positions are divided by on (t, y, x): above 1, a larger grid is squeezed into the trained one.
         absolute: add a fixed sin-cos code to the tokens as well.
+        fit: rows and columns of a grid into which every other is squeezed or stretched, with its shape kept, in the
+            middle, as CogVideoX 1.0 does; None counts tokens.
 
     Raises:
         ValueError: a split that isn't even or doesn't fit head_dim.
@@ -47,6 +49,7 @@ class RoPE(nn.Module):
         pairs: Pairs = "half",
         scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
         absolute: bool = False,
+        fit: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.dim, self.head_dim, self.absolute = dim, dim // num_heads, absolute
@@ -55,12 +58,20 @@ class RoPE(nn.Module):
             raise ValueError(f"split {self.split} must be even numbers that fit a head_dim of {self.head_dim}")
         if min(scale) <= 0:
             raise ValueError(f"scale {scale} divides positions: give numbers above 0")
-        self.theta, self.pairs, self.scale = theta, pairs, scale
+        if fit is not None and min(fit) < 1:
+            raise ValueError(f"fit {fit} is a grid of rows and columns: give numbers above 0")
+        self.theta, self.pairs, self.scale, self.fit = theta, pairs, scale, fit
 
     def add(
         self, tokens: Float[Tensor, "b n d"], grid: tuple[int, int, int], valid: Bool[Tensor, "b n"] | None
     ) -> Float[Tensor, "b n d"]:
-        """The tokens, with their sin-cos code if `absolute`."""
+        """The tokens, with their sin-cos code if `absolute`.
+
+        Raises:
+            ValueError: a padded batch with `fit`, which would squeeze the padding too.
+        """
+        if self.fit is not None and valid is not None:
+            raise ValueError(f"fit={self.fit} squeezes whole grids: give clips of one size, without `valid`")
         if not self.absolute:
             return tokens
         return tokens + centred_code(grid, self.dim, tokens.device, valid).to(tokens.dtype)
@@ -69,7 +80,7 @@ class RoPE(nn.Module):
         """The turns of the grid's tokens, time outermost."""
         # a compiled graph must own its tensors (CUDA graphs reuse their memory), so it computes the table itself
         table = _table if torch.compiler.is_compiling() else _cached_table
-        return table(grid, self.head_dim, self.split, self.theta, self.pairs, self.scale, device)
+        return table(grid, self.head_dim, self.split, self.theta, self.pairs, self.scale, self.fit, device)
 
 
 def split_head_dim(head_dim: int) -> tuple[int, int, int]:
@@ -91,22 +102,39 @@ def _table(
     theta: float,
     pairs: Pairs,
     scale: tuple[float, float, float],
+    fit: tuple[int, int] | None,
     device: torch.device,
 ) -> Rotary:
     # the table outlives the call: made under inference_mode, autograd would refuse it in a later training step
     with torch.inference_mode(False), torch.no_grad():
+        places = _places(grid, fit)
         angles = []
         for axis, channels in enumerate(split):
             # float64 on the host: positions times frequencies lose digits in float32, and mps has no float64
             frequency = theta ** (-torch.arange(0, channels, 2, dtype=torch.float64, device="cpu") / channels)
-            position = torch.arange(grid[axis], dtype=torch.float64, device="cpu") / scale[axis]
-            angle = torch.outer(position, frequency)
+            angle = torch.outer(places[axis] / scale[axis], frequency)
             shape = [1, 1, 1, channels // 2]
             shape[axis] = grid[axis]
             angles.append(angle.view(shape).expand(*grid, -1).flatten(0, 2)[:, None])
         if rest := head_dim - sum(split):
             angles.append(angles[0].new_zeros(len(angles[0]), 1, rest // 2))
         return rotary(angles, pairs, device)
+
+
+def _places(grid: tuple[int, int, int], fit: tuple[int, int] | None) -> list[Tensor]:
+    """Where the tokens stand on each axis, float64 on the host."""
+    places = [torch.arange(length, dtype=torch.float64, device="cpu") for length in grid]
+    if fit is None:
+        return places
+    (_, rows, columns), (height, width) = grid, fit
+    taller = rows * width > columns * height
+    sizes = (height, round(height / rows * columns)) if taller else (round(width / columns * rows), width)
+    for axis, (whole, size) in enumerate(zip(fit, sizes, strict=True), start=1):
+        start = round((whole - size) / 2)
+        # the last place is a share of where the squeezed grid ends, as in the published code, not of its size
+        last = (start + size) * (grid[axis] - 1) / grid[axis]
+        places[axis] = torch.linspace(start, last, grid[axis], dtype=torch.float64, device="cpu")
+    return places
 
 
 _cached_table = functools.lru_cache(maxsize=32)(_table)
