@@ -84,10 +84,33 @@ class Condition:
             raise ValueError(f"condition.{name} is bool, True for what counts, not {tensor.dtype}: pass {name}.bool()")
 
 
-def text_condition(features: TextFeatures, supported: frozenset[str]) -> Condition:
-    """The condition that encoded text makes, with the pooled vector where the model takes one."""
+def text_condition(features: TextFeatures, supported: frozenset[str], size: tuple[int, int]) -> Condition:
+    """The condition that encoded text makes, with the pooled vector and the size where the model takes them.
+
+    Args:
+        size: height and width of the clips in pixels.
+    """
+    tokens = features.tokens
     pooled = features.pooled if "pooled" in supported else None
-    return Condition(text=features.tokens, text_mask=features.mask, pooled=pooled)
+    sides = tokens.new_tensor(size).float().expand(len(tokens), -1) if "size" in supported else None
+    return Condition(text=tokens, text_mask=features.mask, pooled=pooled, size=sides)
+
+
+def null_features(denoiser: Denoiser, features: TextFeatures) -> TextFeatures | None:
+    """What stands in a model for the absence of text, in place of these tokens and under their mask.
+
+    None for a model that has no such text of its own, to which the encoder's null is given.
+
+    Raises:
+        ValueError: the text is longer than the model's own.
+    """
+    own: Tensor | None = getattr(denoiser, "null_text", None)
+    if own is None:
+        return None
+    batch, length, _ = features.tokens.shape
+    if length > len(own):
+        raise ValueError(f"a text of {length} tokens is longer than the model's own of {len(own)}: shorten it")
+    return features._replace(tokens=own[:length].to(features.tokens).expand(batch, -1, -1))
 
 
 class Denoiser(Protocol):

@@ -244,7 +244,12 @@ def _fits(layout: Layout, config: Config, state: Mapping[str, Any]) -> bool:
 
 
 def _alike(key: str, told: Any, asked: Any) -> bool:
-    """Whether two values of a knob are the same: lists and tuples are, and numbers to six digits."""
+    """Whether two values of a knob are the same: lists and tuples are, schedules of layers by what they mean, and
+    numbers to six digits."""
+    if key == "layers" and isinstance(told, str) and isinstance(asked, str):
+        from videogen.dit.schedule import layers
+
+        return layers(told) == layers(asked)
     if isinstance(told, Sequence) and isinstance(asked, Sequence) and not isinstance(told, str):
         if key in NEUTRAL:
             told, asked = list(told) or [NEUTRAL[key]], list(asked) or [NEUTRAL[key]]

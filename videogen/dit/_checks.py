@@ -34,6 +34,8 @@ def check_inputs(
     _check_shape("text", condition.text, (batch, None, text_dim))
     _check_shape("text_mask", condition.text_mask, (batch, None if condition.text is None else condition.text.shape[1]))
     _check_shape("pooled", condition.pooled, (batch, pooled_dim))
+    _check_shape("fps", condition.fps, (batch,))
+    _check_shape("size", condition.size, (batch, 2))
     _check_shape("valid", condition.valid, (batch, *latents.shape[2:]))
     for name, mask in (("text_mask", condition.text_mask), ("valid", condition.valid)):
         if mask is not None and mask.dtype != torch.bool:

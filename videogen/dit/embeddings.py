@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
@@ -25,6 +26,12 @@ def token_grid(size: Size, patch: Size) -> Size:
             use = f"{below} or {above}" if below else f"{above}"
             raise ValueError(f"{length} latent {axis} do not fit a patch of {step}: use {use}")
     return size[0] // patch[0], size[1] // patch[1], size[2] // patch[2]
+
+
+def filled_up(latents: Shaped[Tensor, "b c t h w"], patch: Size) -> Shaped[Tensor, "b c t_ h_ w_"]:
+    """The latents with zeros behind each side, up to the next multiple of its patch."""
+    missing = [-length % step for length, step in zip(latents.shape[2:], patch, strict=True)]
+    return F.pad(latents, [amount for axis in reversed(missing) for amount in (0, axis)])
 
 
 def patchify(latents: Shaped[Tensor, "b c t h w"], patch: Size) -> Shaped[Tensor, "b n c_patch"]:
@@ -54,6 +61,7 @@ class TimestepEmbedding(nn.Module):
         self.mlp = nn.Sequential(linear(features, dim), nn.SiLU(), linear(dim, dim))
 
     def forward(self, timestep: Shaped[Tensor, "b f"], dtype: torch.dtype) -> Float[Tensor, "b f dim"]:
-        """(B, F) -> (B, F, D) in `dtype`; the angles are computed in float32."""
-        embedded: Tensor = self.mlp(sincos(timestep.float() * self.scale + self.offset, self.features).to(dtype))
+        """(B, F) -> (B, F, D) in `dtype`; the angles are computed in float32, after scale and offset."""
+        exact = timestep if timestep.dtype == torch.float64 else timestep.float()
+        embedded: Tensor = self.mlp(sincos(exact * self.scale + self.offset, self.features).to(dtype))
         return embedded

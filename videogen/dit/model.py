@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from videogen.denoiser import DENOISERS, Condition
 from videogen.dit._checks import check_inputs
 from videogen.dit.blocks import BLOCKS, Block, BlockCondition, Kit
-from videogen.dit.embeddings import Size, TimestepEmbedding, patchify, token_grid, unpatchify
+from videogen.dit.embeddings import Size, TimestepEmbedding, filled_up, patchify, token_grid, unpatchify
 from videogen.dit.images import ImageEmbedding, check_readers
 from videogen.dit.initial import linear, zero_linear
 from videogen.dit.known import known_channels, known_fields, with_known
@@ -53,6 +53,9 @@ class DiT(nn.Module):
         text_pooled: add the pooled text, where it is given, to the timestep embedding.
         text_width: width of the text in the blocks; None is that of the tokens.
         scalars: numbers of a clip that are embedded like the timestep and added to it.
+        default_fps: stands in where the condition has no fps; None leaves it out then.
+        fill: fill sides of the latents that are no multiple of their patch up with zeros, and cut the prediction back,
+            as Open-Sora does; otherwise such latents are refused.
         learned_sigma: predict as many channels again, for a learned variance.
         bias: of the queries, keys and values.
         known: how latents of known frames are taken: not at all, as further channels of every patch ("concat"), or
@@ -63,6 +66,7 @@ class DiT(nn.Module):
         image_positions: how many image tokens there always are, if each has a learned code; 0 for none.
         text_tokens: fill the text up with zeros to so many tokens, all of which are attended to, as Wan does; 0 leaves
             padding out of attention.
+        null_tokens: length of a text of the model's own, for the absence of text in guidance; 0 for none.
         norm_out: registered norm before the last layer, with its defaults; None is the one of the blocks.
         final_norm: another norm of the tokens, between the blocks and that one.
 
@@ -89,6 +93,8 @@ class DiT(nn.Module):
         text_pooled: bool = True,
         text_width: int | None = None,
         scalars: tuple[Scalar, ...] = (),
+        default_fps: float | None = None,
+        fill: bool = False,
         learned_sigma: bool = False,
         bias: bool = True,
         known: Literal["none", "concat", "add"] = "none",
@@ -96,6 +102,7 @@ class DiT(nn.Module):
         image_dim: int = 0,
         image_positions: int = 0,
         text_tokens: int = 0,
+        null_tokens: int = 0,
         norm_out: str | None = None,
         final_norm: bool = False,
     ) -> None:
@@ -108,6 +115,9 @@ class DiT(nn.Module):
         self.pooled_dim, self.kernel = pooled_dim or text_dim, parts.attention
         given = known_fields(known != "none", known_mask_channels)
         self.known_mask_channels, self.text_tokens = known_mask_channels, text_tokens
+        if default_fps is not None and "fps" not in scalars:
+            raise ValueError(f"default_fps={default_fps} is for scalars=[fps]: leave it out")
+        self.default_fps, self.fill = default_fps, fill
 
         volume = patch_size[0] * patch_size[1] * patch_size[2]
         channels_in = 2 * latent_channels + known_mask_channels if known == "concat" else latent_channels
@@ -135,6 +145,8 @@ class DiT(nn.Module):
         self.shared, self.modulation = modulation.shared(branches), last.final()
         self.norm = parts.norm(dim) if final_norm else nn.Identity()
         self.out = zero_linear(dim, latent_channels * volume * (1 + learned_sigma))
+        # drawn once and kept, as in Open-Sora, whose training doesn't change it either
+        self.register_buffer("null_text", torch.randn(null_tokens, text_dim) * text_dim**-0.5 if null_tokens else None)
 
     def forward(
         self, latents: Float[Tensor, "b c t h w"], timestep: Shaped[Tensor, "b ..."], condition: Condition
@@ -153,22 +165,7 @@ class DiT(nn.Module):
         condition.require_subset("dit", self.conditions)
         widths = self.text_dim, self.pooled_dim
         check_inputs(latents, timestep, condition, self.latent_channels, widths, self.patch_size[0])
-        grid = token_grid((latents.shape[2], latents.shape[3], latents.shape[4]), self.patch_size)
-        beside = None
-        if "known" in self.conditions:
-            latents, beside = self._with_known(latents, condition)
-        valid = None
-        if condition.valid is not None:
-            # padding may hold anything, even NaN, which a masked attention would still spread
-            latents = latents.masked_fill(~condition.valid[:, None], 0.0)
-            beside = None if beside is None else beside.masked_fill(~condition.valid[:, None], 0.0)
-            valid = patchify(condition.valid[:, None], self.patch_size).any(-1)
-
-        # the residual stream keeps the precision of the weights: autocast would round it at every block
-        tokens = self.embed(patchify(latents, self.patch_size)).to(self.embed.weight.dtype)
-        if self.known is not None and beside is not None:
-            tokens = tokens + self.known(patchify(beside, self.patch_size))
-        tokens = self.position.add(tokens, grid, valid)
+        tokens, grid, valid = self._tokens(latents, condition)
         time = self._time(timestep, condition, tokens.dtype)
         # one stream of text can't be at several times; of several, it is at the noisiest
         noisiest = _noisiest(timestep, condition.valid) if timestep.ndim == 2 else timestep
@@ -187,7 +184,34 @@ class DiT(nn.Module):
         text = self._text(condition, noisiest, memo)
         for block in self.blocks:
             tokens, text = block(tokens, text, inner)
-        return unpatchify(self.out(self.modulation(self.norm(tokens), time, grid)), grid, self.patch_size)
+        out = unpatchify(self.out(self.modulation(self.norm(tokens), time, grid)), grid, self.patch_size)
+        # sides that were filled up are cut back
+        frames, rows, columns = latents.shape[2:]
+        return out[:, :, :frames, :rows, :columns]
+
+    def _tokens(self, latents: Tensor, condition: Condition) -> tuple[Tensor, Size, Tensor | None]:
+        """Tokens (B, N, D) at their places, their grid, and which of them are valid (B, N)."""
+        beside, valid = None, condition.valid
+        if "known" in self.conditions:
+            latents, beside = self._with_known(latents, condition)
+        if valid is not None:
+            # padding may hold anything, even NaN, which a masked attention would still spread
+            latents = latents.masked_fill(~valid[:, None], 0.0)
+            beside = None if beside is None else beside.masked_fill(~valid[:, None], 0.0)
+            valid = valid[:, None]
+        if self.fill:
+            latents = filled_up(latents, self.patch_size)
+            beside = None if beside is None else filled_up(beside, self.patch_size)
+            valid = None if valid is None else filled_up(valid, self.patch_size)
+        grid = token_grid((latents.shape[2], latents.shape[3], latents.shape[4]), self.patch_size)
+        if valid is not None:
+            valid = patchify(valid, self.patch_size).any(-1)
+        # the residual stream keeps the precision of the weights: autocast would round it at every block
+        tokens = self.embed(patchify(latents, self.patch_size)).to(self.embed.weight.dtype)
+        if self.known is not None and beside is not None:
+            tokens = tokens + self.known(patchify(beside, self.patch_size))
+        sized = {"size": condition.size} if "size" in self.position.conditions else {}
+        return self.position.add(tokens, grid, valid, **sized), grid, valid
 
     def _with_known(self, latents: Tensor, condition: Condition) -> tuple[Tensor, Tensor | None]:
         """The latents with what is known as further channels, or with these (B, M + C, T, H, W) beside them."""
@@ -244,7 +268,10 @@ class DiT(nn.Module):
         if self.pooled is not None and (whole := self.pooled(condition, self.kernel)) is not None:
             time = time + whole[:, None]
         for name, embedding in self.scalars.items():
-            if (value := getattr(condition, name)) is not None:
+            value = getattr(condition, name)
+            if value is None and name == "fps" and self.default_fps is not None:
+                value = torch.full((len(time),), self.default_fps, device=time.device)
+            if value is not None:
                 time = time + embedding(value[:, None], dtype)
         return time
 

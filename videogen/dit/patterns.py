@@ -138,17 +138,24 @@ class Temporal(Pattern):
 
 
 class _Skip(Pattern):
-    """Over the sequence of a clip's own tokens, filled up to a multiple."""
+    """Over the sequence of a clip's own tokens, or of all tokens of the grid, filled up to a multiple.
 
-    multiple: int
+    Args:
+        k: into how many sequences it is split.
+        multiple: what it is filled up to a multiple of.
+        over_padding: count the padding of a clip too, wherever it is.
+    """
+
+    def __init__(self, k: int, multiple: int, over_padding: bool = False) -> None:
+        self.k, self.multiple, self.over_padding = k, multiple, over_padding
 
     def fills(self, grid: Grid) -> bool:
         """Whether N is no multiple."""
         return _volume(grid) % self.multiple != 0
 
-    def order(self, valid: Bool[Tensor, "b n"], grid: Grid) -> Int[Tensor, "b n"]:
+    def order(self, valid: Bool[Tensor, "b n"], grid: Grid) -> Int[Tensor, "b n"] | None:
         """Tokens first, then padding."""
-        return torch.argsort((~valid).int(), dim=1, stable=True)
+        return None if self.over_padding else torch.argsort((~valid).int(), dim=1, stable=True)
 
 
 class SkipSingle(_Skip):
@@ -157,10 +164,11 @@ class SkipSingle(_Skip):
     Args:
         k: the sequence is split into so many.
         multiple: it is filled up to a multiple of k * multiple first.
+        over_padding: count the padding of a clip too.
     """
 
-    def __init__(self, k: int, multiple: int = 1) -> None:
-        self.k, self.multiple = k, k * multiple
+    def __init__(self, k: int, multiple: int = 1, over_padding: bool = False) -> None:
+        super().__init__(k, k * multiple, over_padding)
 
     def split(self, x: Shaped[Tensor, "b n *rest"], grid: Grid) -> Shaped[Tensor, "bg m *rest"]:
         """(B, N, …) -> (B * k, N / k, …)."""
@@ -176,10 +184,11 @@ class SkipGroup(_Skip):
 
     Args:
         k: length of a run, and how many sequences come of it.
+        over_padding: count the padding of a clip too.
     """
 
-    def __init__(self, k: int) -> None:
-        self.k, self.multiple = k, k * k
+    def __init__(self, k: int, over_padding: bool = False) -> None:
+        super().__init__(k, k * k, over_padding)
 
     def split(self, x: Shaped[Tensor, "b n *rest"], grid: Grid) -> Shaped[Tensor, "bg m *rest"]:
         """(B, N, …) -> (B * k, N / k, …)."""

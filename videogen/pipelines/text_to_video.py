@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from videogen.denoiser import Denoiser, text_condition
+from videogen.denoiser import Denoiser, null_features, text_condition
 from videogen.pipelines.bridge import Bridge
 from videogen.pipelines.guidance import guide, stack_features
 from videogen.pipelines.overflow import watched
@@ -136,7 +136,10 @@ class TextToVideo:
         features = self.text.encode(prompts)
         if settings.guidance != 1.0:
             negative = settings.negative_prompt.strip()
-            without = self.text.encode([negative] * len(prompts)) if negative else self.text.null(len(prompts))
+            if negative:
+                without = self.text.encode([negative] * len(prompts))
+            else:
+                without = null_features(self.denoiser, features) or self.text.null(len(prompts))
             features = stack_features(features, without)
         _finite(features.tokens, "encoding the text")
         return features
@@ -144,13 +147,16 @@ class TextToVideo:
     def _sample(
         self, noise: Noise, features: TextFeatures, settings: Sampling, callback: Callback | None, progress: bool
     ) -> Tensor:
-        condition = text_condition(features, self.denoiser.conditions)
+        condition = text_condition(features, self.denoiser.conditions, (settings.height, settings.width))
 
         def network(sample: Tensor, timestep: Tensor) -> Tensor:
-            if settings.guidance == 1.0:
-                return self.denoiser(sample, timestep.expand(len(sample)), condition)
-            both = self.denoiser(torch.cat([sample, sample]), timestep.expand(2 * len(sample)), condition)
-            conditional, unconditional = both.chunk(2)
+            repeats = 1 if settings.guidance == 1.0 else 2
+            batch = sample.repeat(repeats, 1, 1, 1, 1)
+            # no sampler here asks for a learned variance, which stands behind the prediction
+            predicted = self.denoiser(batch, timestep.expand(len(batch)), condition)[:, : sample.shape[1]]
+            if repeats == 1:
+                return predicted
+            conditional, unconditional = predicted.chunk(2)
             return guide(conditional, unconditional, settings.guidance, settings.guidance_rescale)
 
         times = self.scheduler.timesteps(settings.steps, noise.tokens)

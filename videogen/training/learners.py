@@ -11,8 +11,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from videogen.data import Dataset
-from videogen.denoiser import text_condition
+from videogen.denoiser import null_features, text_condition
 from videogen.schedulers import Scheduler
+from videogen.text import TextFeatures
 from videogen.training.draw import draw_shape, generator
 from videogen.training.latents import LatentCache
 from videogen.training.settings import TrainSettings
@@ -149,14 +150,26 @@ class DenoiserLearner:
         raw, texts = self._batch(step, source)
         x0 = (raw - self.shift) * self.scale
         dropped = torch.rand(len(texts), generator=source) < self.settings.text_dropout
-        features = self.text.encode(["" if drop else text for drop, text in zip(dropped, texts, strict=True)])
-        condition = text_condition(features, self.denoiser.conditions)
+        features = self._encode(texts, dropped)
+        stride = self.vae.spec.spatial_stride
+        condition = text_condition(features, self.denoiser.conditions, (x0.shape[3] * stride, x0.shape[4] * stride))
         times = self.objective.sample_times(len(texts), source)
         noise = torch.randn(x0.shape, generator=source)
-        prediction = self.denoiser(self.objective.add_noise(x0, noise, times), times, condition)
+        # a variance that the model may predict as well is not learnt
+        prediction = self.denoiser(self.objective.add_noise(x0, noise, times), times, condition)[:, : x0.shape[1]]
         errors = (prediction.float() - self.objective.target(x0, noise, times)).square().flatten(1).mean(1)
         loss = (self.objective.loss_weight(times).to(errors.dtype) * errors).mean()
         return loss, {"loss": loss.item(), "error": errors.mean().item()}
+
+    def _encode(self, texts: list[str], dropped: Tensor) -> TextFeatures:
+        """The texts, those that are dropped as the absence of text."""
+        # a model with a text of its own for that puts it under the mask of the one that is dropped
+        if getattr(self.denoiser, "null_text", None) is None:
+            return self.text.encode(["" if drop else text for drop, text in zip(dropped, texts, strict=True)])
+        features = self.text.encode(texts)
+        without = null_features(self.denoiser, features)
+        assert without is not None
+        return features._replace(tokens=without.tokens.where(dropped[:, None, None], features.tokens))
 
     def _batch(self, step: int, source: Generator) -> tuple[Tensor, list[str]]:
         shape = draw_shape(self.settings, source)

@@ -21,11 +21,21 @@ class SkiparseBlock(PatternBlock):
         kit: what it is made of.
         mode: "single" takes every k-th token, "group" runs of k tokens, one run of every k.
         k: into how many sequences the tokens are split.
+        over_padding: count the tokens of a padded batch with their padding, as Open-Sora-Plan does; otherwise each
+            clip is counted from its own first token, and padding changes nothing.
     """
 
     def __init__(
-        self, dim: int, num_heads: int, kit: Kit, *, mode: Literal["single", "group"] = "single", k: int = 4
+        self,
+        dim: int,
+        num_heads: int,
+        kit: Kit,
+        *,
+        mode: Literal["single", "group"] = "single",
+        k: int = 4,
+        over_padding: bool = False,
     ) -> None:
         if k < 1:
             raise ValueError(f"k={k} splits the tokens into so many sequences: at least 1")
-        super().__init__(dim, num_heads, kit, SkipSingle(k) if mode == "single" else SkipGroup(k))
+        pattern = SkipSingle(k, over_padding=over_padding) if mode == "single" else SkipGroup(k, over_padding)
+        super().__init__(dim, num_heads, kit, pattern)

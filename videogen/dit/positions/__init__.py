@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 class Position(Protocol):
     """Where tokens stand on a (T, H, W) grid; built as `Position(dim, num_heads, *, knobs)`, an nn.Module."""
 
-    #: the fields of Condition that it uses; only "fps" reaches it
+    #: the fields of Condition that it uses: "fps" reaches its rotation, and with "size" `add` is also given `size=`
     conditions: frozenset[str]
 
-    def add(self, tokens: Tensor, grid: tuple[int, int, int], valid: Tensor | None) -> Tensor:
-        """Tokens (B, N, D) with their code added to them; `valid` (B, N) is False for padding."""
+    def add(self, tokens: Tensor, grid: tuple[int, int, int], valid: Tensor | None, **fields: Tensor | None) -> Tensor:
+        """Tokens (B, N, D) with their code added to them; `valid` (B, N) is False for padding, sizes are (B, 2)."""
         ...
 
     def rotary(self, grid: tuple[int, int, int], device: torch.device, fps: Tensor | None = None) -> Rotary | None:

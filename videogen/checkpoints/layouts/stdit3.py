@@ -1,0 +1,108 @@
+"""STDiT3, the denoiser of Open-Sora 1.2, as its authors published it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from videogen.checkpoints.layout import Config, Layout
+from videogen.checkpoints.layouts import LAYOUTS
+from videogen.checkpoints.transforms import Transform, rearranged
+
+
+def _recognise(config: Config, keys: Collection[str]) -> bool:
+    # the one of Open-Sora 1.3 also embeds known frames
+    return {"spatial_blocks.0.attn.qkv.weight", "fps_embedder.mlp.0.weight"} <= set(
+        keys
+    ) and "x_embedder_cond.proj.weight" not in keys
+
+
+def _knobs(config: Config, keys: Collection[str]) -> dict[str, Any]:
+    for key, value in (("mlp_ratio", 4.0), ("skip_y_embedder", False)):
+        if config.get(key, value) != value:
+            raise ValueError(f"{key}={config[key]!r}: only {value!r} is known here")
+    pairs, qk_norm = config["depth"], config["qk_norm"]
+    return {
+        "latent_channels": config["in_channels"],
+        "text_dim": config["caption_channels"],
+        "dim": config["hidden_size"],
+        "num_heads": config["num_heads"],
+        "depth": 2 * pairs,
+        "layers": f"[spatial, temporal]*{pairs}",
+        "patch_size": tuple(config["patch_size"]),
+        # their times run to 1000, ours to 1
+        "timestep_scale": 1000.0,
+        "text_pooled": False,
+        "scalars": ("fps",),
+        "fill": True,
+        "learned_sigma": config["pred_sigma"],
+        "null_tokens": config["model_max_length"],
+        "dit": {
+            "position": {"name": "sincos", "base": 0, "reference": config["input_sq_size"], "time": "rotary"},
+            "modulation": {"name": "adaln_single"},
+            "norm": {"name": "layer"},
+            "qk_norm": {"name": "rms" if qk_norm else "none"},
+            "mlp": {"name": "gelu"},
+            "cross": {"name": "attention", "norm": "none", "qk_norm": False},
+            "caption": {"name": "mlp"},
+        },
+    }
+
+
+def _renames(knobs: Config) -> list[tuple[str, str]]:
+    halves = ("spatial_blocks", "temporal_blocks")
+    blocks = [f"{half}.{pair}" for pair in range(knobs["depth"] // 2) for half in halves]
+    return [
+        *((rf"^blocks\.{index}\.", f"{name}.") for index, name in enumerate(blocks)),
+        (r"(blocks\.\d+)\.modulation\.table$", r"\1.scale_shift_table"),
+        (r"\.attention\.qkv\.", ".attn.qkv."),
+        (r"\.attention\.norm_([qk])\.", r".attn.\1_norm."),
+        (r"\.attention\.out\.", ".attn.proj."),
+        (r"\.cross\.(q|kv)\.", r".cross_attn.\1_linear."),
+        (r"\.cross\.out\.", ".cross_attn.proj."),
+        (r"(blocks\.\d+)\.mlp\.0\.", r"\1.mlp.fc1."),
+        (r"(blocks\.\d+)\.mlp\.2\.", r"\1.mlp.fc2."),
+        (r"^embed\.", "x_embedder.proj."),
+        (r"^time\.mlp\.", "t_embedder.mlp."),
+        (r"^scalars\.fps\.mlp\.", "fps_embedder.mlp."),
+        (r"^shared\.1\.", "t_block.1."),
+        (r"^text\.0\.", "y_embedder.y_proj.fc1."),
+        (r"^text\.2\.", "y_embedder.y_proj.fc2."),
+        (r"^null_text$", "y_embedder.y_embedding"),
+        (r"^modulation\.table$", "final_layer.scale_shift_table"),
+        (r"^out\.", "final_layer.linear."),
+    ]
+
+
+def _transforms(knobs: Config) -> dict[str, Transform]:
+    sizes = dict(zip("thw", knobs["patch_size"], strict=True))
+    return {
+        r"x_embedder\.proj\.weight": rearranged("d c t h w -> d (c t h w)", **sizes),
+        r"final_layer\.linear\..*": rearranged("(t h w c) ... -> (c t h w) ...", **sizes),
+    }
+
+
+def _constants(knobs: Config) -> dict[str, Tensor]:
+    """The frequencies of the rotation by time."""
+    head_dim = knobs["dim"] // knobs["num_heads"]
+    return {"rope.freqs": (10000.0 ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)).float()}
+
+
+LAYOUT = Layout(
+    kind="denoiser",
+    part="dit",
+    recognise=_recognise,
+    knobs=_knobs,
+    renames=_renames,
+    transforms=_transforms,
+    constants=_constants,
+    untold=("default_fps",),
+)
+
+
+@LAYOUTS.register("stdit3")
+def _layout() -> Layout:
+    return LAYOUT
