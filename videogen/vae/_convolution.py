@@ -7,7 +7,7 @@ little beside a frame, and nothing can fall behind an update of the weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from videogen.vae._lean import channels_last, frames_last, lean
 #: a convolution of images (N, C, H, W) by a kernel (K, C, kh, kw) and a bias
 Convolve = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 #: fewer positions don't repay the making of kernels, and fewer channels don't repay the sums of frames
-POSITIONS, CHANNELS = 512, 16
+POSITIONS, CHANNELS = 1024, 16
 #: numbers that are worked on at once, so that what is made on the way takes little room
 BLOCK = 2**20
 
@@ -47,53 +47,57 @@ def along_time(x: Tensor, weight: Tensor, bias: Tensor | None, convolve: Convolv
     """Convolution of frames by taps in time, (B, C, T + taps - 1, H, W) -> (B, K, T, H', W').
 
     Images are convolved and added up: of few channels or rows, torch's own convolution in 3D falls back to one that
-    takes 2 to 7 times as long. Where there are two frames and three taps, `two_at_once` saves a third.
+    takes 2 to 7 times as long. Three taps are done for two frames at once, which saves a third.
 
     Args:
         weight: (K, C, taps, kh, kw).
         convolve: of images, by one tap.
     """
-    taps, frames = [channels_last(tap) for tap in weight.unbind(2)], x.shape[2] - weight.shape[2] + 1
-    pairs = frames // 2 if len(taps) == 3 and min(weight.shape[:2]) >= CHANNELS else 0
-    out = [two_at_once(x[:, :, : 2 * pairs + 2], taps, bias, convolve)] if pairs else []
-    if rest := frames - 2 * pairs:
-        added = _by_tap(x, taps[0], bias, convolve, 2 * pairs, rest)
-        for k, tap in enumerate(taps[1:], start=2 * pairs + 1):
-            added += _by_tap(x, tap, None, convolve, k, rest)
-        out.append(added)
-    return out[0] if len(out) == 1 else torch.cat(out, dim=2)
+    # each with its channels last, by one pass over the weights
+    taps = weight.permute(2, 0, 3, 4, 1).contiguous().permute(0, 1, 4, 2, 3).unbind()
+    frames = x.shape[2] - len(taps) + 1
+    if len(taps) == 3 and min(weight.shape[:2]) >= CHANNELS:
+        return two_at_once(x, taps, bias, convolve)
+    out = of_frames(x[:, :, :frames], lambda images: convolve(images, taps[0], bias))
+    for k, tap in enumerate(taps[1:], start=1):
+        out += _by_tap(x[:, :, k : k + frames], tap, convolve)
+    return out
 
 
-def _by_tap(x: Tensor, tap: Tensor, bias: Tensor | None, convolve: Convolve, start: int, count: int) -> Tensor:
-    return of_frames(x[:, :, start : start + count], lambda images: convolve(images, tap, bias))
-
-
-def two_at_once(x: Tensor, taps: list[Tensor], bias: Tensor | None, convolve: Convolve) -> Tensor:
-    """Three taps for two frames by four convolutions of images, not six, (B, C, 2n + 2, H, W) -> (B, K, 2n, H', W').
+def two_at_once(x: Tensor, taps: Sequence[Tensor], bias: Tensor | None, convolve: Convolve) -> Tensor:
+    """Three taps for two frames by four convolutions of images, not six, (B, C, T + 2, H, W) -> (B, K, T, H', W').
 
     Winograd's F(2, 3), https://arxiv.org/abs/1509.09308, section 4.1. It takes 0.7 of the time, with the roundings of
-    the plain sum (4.4e-7 of the root mean square beside 3.4e-7, in float32, of 128 channels).
+    the plain sum (4.4e-7 of the root mean square beside 3.4e-7, in float32, of 128 channels). Of an odd number the
+    last frame costs three, as ever.
     """
     first, middle, last = taps
-    mean, alternating = (first + middle + last) / 2, (first - middle + last) / 2
+    mean, alternating = (first + middle + last).div_(2), (first - middle + last).div_(2)
     frames = x.shape[2] - 2
     step = 2 * max(1, BLOCK // x[:, :, 0].numel())
     out: Tensor | None = None
     for start in range(0, frames, step):
-        block = x[:, :, start : start + step + 2]
-        pairs = block.shape[2] // 2 - 1
-        a, b, c, d = (block[:, :, k : k + 2 * pairs : 2] for k in range(4))
-        both = _by_tap(b + c, mean, bias, convolve, 0, pairs)
-        change = _by_tap(c - b, alternating, None, convolve, 0, pairs)
+        end = min(start + step, frames)
+        # neighbours of the even results, and of the odd ones
+        a, b, c = (x[:, :, start + k : end + k : 2] for k in range(3))
+        d = x[:, :, start + 3 : end + 2 : 2]
+        both = of_frames(b + c, lambda images: convolve(images, mean, bias))
+        change = _by_tap(c - b, alternating, convolve)
         if out is None:
             out = frames_last(x.new_empty(x.shape[0], frames, *both.shape[3:], both.shape[1]))
-        even, odd = (out[:, :, start + k : start + 2 * pairs : 2] for k in range(2))
+        even, odd = out[:, :, start:end:2], out[:, :, start + 1 : end : 2]
+        pairs = odd.shape[2]
         torch.add(both, change, out=even)
-        torch.sub(both, change, out=odd)
-        even += _by_tap(a - c, first, None, convolve, 0, pairs)
-        odd -= _by_tap(b - d, last, None, convolve, 0, pairs)
+        torch.sub(both[:, :, :pairs], change[:, :, :pairs], out=odd)
+        even += _by_tap(a - c, first, convolve)
+        if pairs:
+            odd -= _by_tap(b[:, :, :pairs] - d, last, convolve)
     assert out is not None
     return out
+
+
+def _by_tap(x: Tensor, tap: Tensor, convolve: Convolve) -> Tensor:
+    return of_frames(x, lambda images: convolve(images, tap, None))
 
 
 def doubled(images: Tensor, weight: Tensor, bias: Tensor | None, border: str = "constant") -> Tensor:
@@ -149,13 +153,13 @@ def doubled_in_time(x: Tensor, weight: Tensor, bias: Tensor | None, convolve: Co
     Before the first frame lies that frame. A frame b after a becomes b b, whose results are (g0 + g1) a + g2 b and
     g0 a + (g1 + g2) b: three convolutions of images for two results, not six. See `doubled`.
     """
-    first, middle, last = weight.unbind(2)
-    own = _by_tap(x, channels_last(first + middle + last), bias, convolve, 0, x.shape[2])
+    first, middle, last = weight.permute(2, 0, 3, 4, 1).contiguous().permute(0, 1, 4, 2, 3)
+    own = of_frames(x, lambda images: convolve(images, first + middle + last, bias))
     if x.shape[2] == 1:
         return own
-    change, rest = x[:, :, :-1] - x[:, :, 1:], x.shape[2] - 1
-    out = frames_last(x.new_empty(x.shape[0], 1 + 2 * rest, *own.shape[3:], own.shape[1]))
+    change, frames = x[:, :, :-1] - x[:, :, 1:], 2 * x.shape[2] - 1
+    out = frames_last(x.new_empty(x.shape[0], frames, *own.shape[3:], own.shape[1]))
     out[:, :, :1] = own[:, :, :1]
     for start, tap in ((1, first + middle), (2, first)):
-        torch.add(own[:, :, 1:], _by_tap(change, channels_last(tap), None, convolve, 0, rest), out=out[:, :, start::2])
+        torch.add(own[:, :, 1:], _by_tap(change, tap, convolve), out=out[:, :, start::2])
     return out
