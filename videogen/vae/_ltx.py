@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from videogen.vae._layers import CausalConv3d, ChannelNorm, Stack
-from videogen.vae._lean import lean, plus, silu
+from videogen.vae._lean import channels_last, frames_last, lean, over_rms, plus, silu
 from videogen.vae._streaming import StreamCache, begins
 
 #: sines and cosines that a timestep is embedded in
@@ -132,7 +132,10 @@ class Upsample(nn.Module):
 
 def modulated(x: Tensor, shift_scale: Tensor | None = None) -> Tensor:
     """Each position over the root mean square of its channels; then scaled and shifted, if (2, C) say how."""
-    h = F.rms_norm(x.movedim(1, -1), x.shape[1:2], eps=1e-8).movedim(-1, 1)
+    if lean(x):
+        h = over_rms(channels_last(x), 1e-8)
+    else:
+        h = F.rms_norm(x.movedim(1, -1), x.shape[1:2], eps=1e-8).movedim(-1, 1)
     if shift_scale is None:
         return h
     shift, scale = shift_scale[..., None, None, None].unbind()
@@ -157,4 +160,8 @@ def waves(timestep: Tensor) -> Tensor:
 
 
 def _unfold(x: Tensor) -> Tensor:
+    """(B, 8C, T, H, W) -> (B, C, 2T, 2H, 2W)."""
+    if lean(x):
+        # what follows wants the channels last
+        return frames_last(rearrange(x, "b (c dt dy dx) t h w -> b (t dt) (h dy) (w dx) c", dt=2, dy=2, dx=2))
     return rearrange(x, "b (c dt dy dx) t h w -> b c (t dt) (h dy) (w dx)", dt=2, dy=2, dx=2)
