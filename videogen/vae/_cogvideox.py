@@ -43,8 +43,10 @@ class SpatialResBlock(ResBlock):
     """norm, SiLU, convolution, twice, plus the input; the norms see the latents."""
 
     def forward(self, x: Tensor, cache: StreamCache | None = None, latents: Tensor | None = None) -> Tensor:
-        h = self.conv1(silu(self.norm1(x, latents)), cache)
-        h = self.conv2(silu(self.norm2(h, latents)), cache)
+        h = silu(self.norm1(x, latents))
+        h = self.conv1(h, cache)
+        h = silu(self.norm2(h, latents))
+        h = self.conv2(h, cache)
         return plus(h, x if self.shortcut is None else self.shortcut(x, cache))
 
 

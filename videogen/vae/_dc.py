@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from videogen.vae._convolution import doubled
+from videogen.vae._doubling import doubled
 from videogen.vae._lean import channels_last, lean, over_rms, plus
 
 Downsampling = Literal["conv", "pixel_unshuffle"]

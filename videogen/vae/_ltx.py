@@ -73,8 +73,11 @@ class ResBlock(nn.Module):
         if self.scale_shift_table is not None:
             assert time is not None
             first, second = (time + self.scale_shift_table).chunk(2)
-        h = self.conv1(silu(modulated(x, first)), cache)
-        h = self.conv2(silu(modulated(h, second)), cache)
+        # one name for all: each is free when the next is there
+        h = silu(modulated(x, first))
+        h = self.conv1(h, cache)
+        h = silu(modulated(h, second))
+        h = self.conv2(h, cache)
         return plus(h, x if self.shortcut is None else self.shortcut(self.norm(x), cache))
 
 
