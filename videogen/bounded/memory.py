@@ -83,7 +83,8 @@ def receptive_field(run: Callable[[], Any], module: nn.Module, width: int) -> fl
 
     handles = [layer.register_forward_hook(hook) for layer in module.modules() if isinstance(layer, CONVOLUTIONS)]
     try:
-        with torch.no_grad():
+        # without a gradient, layers would work around their convolutions
+        with torch.enable_grad():
             run()
     finally:
         for handle in handles:

@@ -40,7 +40,7 @@ def interleaved(
         candidates: label to a call without arguments; every one has passed its correctness check before.
         device: "cpu" or "cuda".
         rounds: samples of each candidate; the order turns by one each round.
-        seconds: on a CPU, the least length of one sample; short calls are repeated within it.
+        seconds: on a CPU, the least length of one sample; short calls are repeated within it, if it isn't 0.
     """
     sample = _cuda_sample if device == "cuda" else _cpu_sample
     repeats = {label: _repeats(run, seconds, device) for label, run in candidates.items()}
@@ -56,7 +56,7 @@ def interleaved(
 def _repeats(run: Callable[[], object], seconds: float, device: str) -> int:
     # the first call compiles, allocates and warms the caches
     run()
-    if device == "cuda":
+    if device == "cuda" or not seconds:
         return 1
     start = time.process_time()
     run()

@@ -26,17 +26,27 @@ class SpatialNorm(nn.Module):
 
     def forward(self, x: Tensor, latents: Tensor) -> Tensor:
         # maps of single positions: the same before they are spread as after, and far less work
-        scale, shift = spread(self.scale(latents), x), spread(self.shift(latents), x)
+        scale, shift = self.scale(latents), self.shift(latents)
         h: Tensor = self.norm(x)
-        return h.mul_(scale).add_(shift) if lean(x) else h * scale + shift
+        if not lean(x):
+            return h * spread(scale, x) + spread(shift, x)
+        # a clip's first frame, which an odd number starts with, and the others
+        alone = latents.shape[2] % 2
+        for frames in (slice(0, alone), slice(alone, None)):
+            if latents[:, :, frames].shape[2]:
+                _cells(h[:, :, frames], latents[:, :, frames]).mul_(_single(scale[:, :, frames]))
+                _cells(h[:, :, frames], latents[:, :, frames]).add_(_single(shift[:, :, frames]))
+        return h
 
 
 class SpatialResBlock(ResBlock):
     """norm, SiLU, convolution, twice, plus the input; the norms see the latents."""
 
     def forward(self, x: Tensor, cache: StreamCache | None = None, latents: Tensor | None = None) -> Tensor:
-        h = self.conv1(silu(self.norm1(x, latents)), cache)
-        h = self.conv2(silu(self.norm2(h, latents)), cache)
+        h = silu(self.norm1(x, latents))
+        h = self.conv1(h, cache)
+        h = silu(self.norm2(h, latents))
+        h = self.conv2(h, cache)
         return plus(h, x if self.shortcut is None else self.shortcut(x, cache))
 
 
@@ -79,3 +89,15 @@ def spread(maps: Tensor, x: Tensor) -> Tensor:
     while maps.shape[2] < x.shape[2]:
         maps = double_time(maps)
     return F.interpolate(maps, size=x.shape[2:], mode="nearest")
+
+
+def _cells(x: Tensor, latents: Tensor) -> Tensor:
+    """A view (B, C, t, dt, h, dy, w, dx) of x: the positions that each one of the latents' grid stands for."""
+    for axis, size in enumerate(latents.shape[2:]):
+        x = x.unflatten(2 + 2 * axis, (size, -1))
+    return x
+
+
+def _single(maps: Tensor) -> Tensor:
+    """A view of maps on the latents' grid that broadcasts over `_cells`."""
+    return maps[:, :, :, None, :, None, :, None]

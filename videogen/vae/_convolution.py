@@ -1,41 +1,108 @@
-"""Convolutions of video that multiply less: two frames at a time, and upsampling by two without its repetitions.
+"""Convolutions of video that multiply less, two frames at a time, where no gradient is asked.
 
-These are identities of algebra: the numbers differ from the plain formula's by rounding alone. They are taken where
-`lean` says so, without gradients and on a CPU. Their kernels are made of the layer's weights at every call: that costs
-little beside a frame, and nothing can fall behind an update of the weights.
+An identity of algebra: the numbers differ from the plain formula's by rounding alone. The kernels are made of the
+layer's weights at every call: that costs little beside a frame, and nothing can fall behind an update of the weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videogen.vae._lean import channels_last, frames_last, lean
+from videogen.vae._lean import channels_last, frames_last, joined, lean
 
 #: a convolution of images (N, C, H, W) by a kernel (K, C, kh, kw) and a bias
 Convolve = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 #: fewer positions don't repay the making of kernels, and fewer channels don't repay the sums of frames
-POSITIONS, CHANNELS = 512, 16
+POSITIONS, CHANNELS = 1024, 16
 #: numbers that are worked on at once, so that what is made on the way takes little room
 BLOCK = 2**20
 
 
 class Conv3d(nn.Conv3d):
-    """3D convolution without padding in time, (B, C, T + taps - 1, H, W) -> (B, C', T, H', W')."""
+    """3D convolution without padding in time, (B, C, T + taps - 1, H, W) -> (B, C', T, H', W').
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not lean(x):
-            return super().forward(x)
-        x = channels_last(x)
-        if self.stride[0] > 1 or x[:, 0].numel() < POSITIONS:
-            return super().forward(x)
-        return along_time(x, self.weight, self.bias, self._of_images)
+    The past can be given by itself, (B, C, taps - 1, H, W), so that nobody has to copy a clip behind it.
+    """
+
+    def forward(self, x: Tensor, past: Tensor | None = None) -> Tensor:
+        if not lean(x) or self.stride[0] > 1 or x[:, 0].numel() < POSITIONS:
+            return super().forward(x if past is None else joined(past, x))
+        return along_time(channels_last(x), self.weight, self.bias, self._of_images, past)
 
     def _of_images(self, images: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         return F.conv2d(images, kernel, bias, self.stride[1:], self.padding[1:])  # type: ignore[arg-type]
+
+
+def along_time(
+    x: Tensor, weight: Tensor, bias: Tensor | None, convolve: Convolve, past: Tensor | None = None
+) -> Tensor:
+    """Convolution of frames by taps in time, (B, C, T + taps - 1, H, W) -> (B, K, T, H', W').
+
+    Images are convolved and added up: of few channels or rows, torch's own convolution in 3D falls back to one that
+    takes 2 to 7 times as long. Three taps are done for two frames at once, which saves a third.
+
+    Args:
+        weight: (K, C, taps, kh, kw).
+        convolve: of images, by one tap.
+        past: what lies in front of x (B, C, taps - 1, H, W), if x hasn't got it.
+    """
+    taps = taps_of(weight)
+    if len(taps) == 3 and min(weight.shape[:2]) >= CHANNELS:
+        return two_at_once(x, taps, bias, convolve, past)
+    if past is not None and len(taps) > 1:
+        x = joined(past, x)
+    frames = x.shape[2] - len(taps) + 1
+    out = of_frames(x[:, :, :frames], lambda images: convolve(images, taps[0], bias))
+    for k, tap in enumerate(taps[1:], start=1):
+        out += by_tap(x[:, :, k : k + frames], tap, convolve)
+    return out
+
+
+def two_at_once(
+    x: Tensor, taps: Sequence[Tensor], bias: Tensor | None, convolve: Convolve, past: Tensor | None = None
+) -> Tensor:
+    """Three taps for two frames by four convolutions of images, not six, (B, C, T + 2, H, W) -> (B, K, T, H', W').
+
+    Winograd's F(2, 3), https://arxiv.org/abs/1509.09308, section 4.1. It takes 0.7 of the time, with the roundings of
+    the plain sum (4.4e-7 of the root mean square beside 3.4e-7, in float32, of 128 channels). Of an odd number the
+    last frame costs three, as ever.
+    """
+    first, middle, last = taps
+    mean, alternating = (first + middle + last).div_(2), (first - middle + last).div_(2)
+    frames = x.shape[2] - (2 if past is None else 0)
+    out: Tensor | None = None
+    for start, window in _windows(x, past):
+        # neighbours of the even results, and of the odd ones
+        a, b, c = (window[:, :, k : window.shape[2] - 2 + k : 2] for k in range(3))
+        d = window[:, :, 3::2]
+        both = of_frames(b + c, lambda images: convolve(images, mean, bias))
+        change = by_tap(c - b, alternating, convolve)
+        if out is None:
+            out = frames_last(x.new_empty(x.shape[0], frames, *both.shape[3:], both.shape[1]))
+        end, pairs = start + window.shape[2] - 2, d.shape[2]
+        even, odd = out[:, :, start:end:2], out[:, :, start + 1 : end : 2]
+        torch.add(both, change, out=even)
+        torch.sub(both[:, :, :pairs], change[:, :, :pairs], out=odd)
+        even += by_tap(a - c, first, convolve)
+        if pairs:
+            odd -= by_tap(b[:, :, :pairs] - d, last, convolve)
+    assert out is not None
+    return out
+
+
+def _windows(x: Tensor, past: Tensor | None) -> Iterator[tuple[int, Tensor]]:
+    """A clip in pieces that share two frames, and which result each begins with: few frames, so that sums are small."""
+    step, done = 2 * max(1, BLOCK // x[:, :, 0].numel()), 0
+    if past is not None:
+        head = x[:, :, :2]
+        yield 0, joined(past, head)
+        done = head.shape[2]
+    for start in range(0, x.shape[2] - 2, step):
+        yield done + start, x[:, :, start : start + step + 2]
 
 
 def of_frames(x: Tensor, of_images: Callable[[Tensor], Tensor]) -> Tensor:
@@ -43,119 +110,11 @@ def of_frames(x: Tensor, of_images: Callable[[Tensor], Tensor]) -> Tensor:
     return of_images(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (x.shape[0], -1)).transpose(1, 2)
 
 
-def along_time(x: Tensor, weight: Tensor, bias: Tensor | None, convolve: Convolve) -> Tensor:
-    """Convolution of frames by taps in time, (B, C, T + taps - 1, H, W) -> (B, K, T, H', W').
-
-    Images are convolved and added up: of few channels or rows, torch's own convolution in 3D falls back to one that
-    takes 2 to 7 times as long. Where there are two frames and three taps, `two_at_once` saves a third.
-
-    Args:
-        weight: (K, C, taps, kh, kw).
-        convolve: of images, by one tap.
-    """
-    taps, frames = [channels_last(tap) for tap in weight.unbind(2)], x.shape[2] - weight.shape[2] + 1
-    pairs = frames // 2 if len(taps) == 3 and min(weight.shape[:2]) >= CHANNELS else 0
-    out = [two_at_once(x[:, :, : 2 * pairs + 2], taps, bias, convolve)] if pairs else []
-    if rest := frames - 2 * pairs:
-        added = _by_tap(x, taps[0], bias, convolve, 2 * pairs, rest)
-        for k, tap in enumerate(taps[1:], start=2 * pairs + 1):
-            added += _by_tap(x, tap, None, convolve, k, rest)
-        out.append(added)
-    return out[0] if len(out) == 1 else torch.cat(out, dim=2)
+def by_tap(x: Tensor, tap: Tensor, convolve: Convolve) -> Tensor:
+    """Each frame of (B, C, T, H, W) convolved by one tap, without a bias."""
+    return of_frames(x, lambda images: convolve(images, tap, None))
 
 
-def _by_tap(x: Tensor, tap: Tensor, bias: Tensor | None, convolve: Convolve, start: int, count: int) -> Tensor:
-    return of_frames(x[:, :, start : start + count], lambda images: convolve(images, tap, bias))
-
-
-def two_at_once(x: Tensor, taps: list[Tensor], bias: Tensor | None, convolve: Convolve) -> Tensor:
-    """Three taps for two frames by four convolutions of images, not six, (B, C, 2n + 2, H, W) -> (B, K, 2n, H', W').
-
-    Winograd's F(2, 3), https://arxiv.org/abs/1509.09308, section 4.1. It takes 0.7 of the time, with the roundings of
-    the plain sum (4.4e-7 of the root mean square beside 3.4e-7, in float32, of 128 channels).
-    """
-    first, middle, last = taps
-    mean, alternating = (first + middle + last) / 2, (first - middle + last) / 2
-    frames = x.shape[2] - 2
-    step = 2 * max(1, BLOCK // x[:, :, 0].numel())
-    out: Tensor | None = None
-    for start in range(0, frames, step):
-        block = x[:, :, start : start + step + 2]
-        pairs = block.shape[2] // 2 - 1
-        a, b, c, d = (block[:, :, k : k + 2 * pairs : 2] for k in range(4))
-        both = _by_tap(b + c, mean, bias, convolve, 0, pairs)
-        change = _by_tap(c - b, alternating, None, convolve, 0, pairs)
-        if out is None:
-            out = frames_last(x.new_empty(x.shape[0], frames, *both.shape[3:], both.shape[1]))
-        even, odd = (out[:, :, start + k : start + 2 * pairs : 2] for k in range(2))
-        torch.add(both, change, out=even)
-        torch.sub(both, change, out=odd)
-        even += _by_tap(a - c, first, None, convolve, 0, pairs)
-        odd -= _by_tap(b - d, last, None, convolve, 0, pairs)
-    assert out is not None
-    return out
-
-
-def doubled(images: Tensor, weight: Tensor, bias: Tensor | None, border: str = "constant") -> Tensor:
-    """Twice the size (nearest neighbours), then a 3x3 convolution, in a quarter of its products.
-
-    (N, C, H, W) -> (N, K, 2H, 2W). Along one axis the neighbours a, b, c become a a b b c c, of which the two results
-    around b are g0 a + (g1 + g2) b and (g0 + g1) b + g2 c. Both are (g0 + g1 + g2) b, plus g0 (a - b) and g2 (c - b):
-    three products for two results, and along two axes nine for four, in the place of thirty-six.
-
-    Args:
-        weight: (K, C, 3, 3).
-        border: what lies beyond the images, as `F.pad` names it: "constant" (zeros) or "replicate".
-    """
-    count, channels, height, width = images.shape
-    kernels = _of_neighbours(_of_neighbours(weight, -1), -1)
-    padded = F.pad(images, (1, 1, 1, 1), mode=border).permute(0, 2, 3, 1)
-    out = images.new_empty(count, height, 2, width, 2, len(weight))
-    rows = max(1, BLOCK // (width * max(channels, len(weight))))
-    for image, result in zip(padded, out, strict=True):
-        for row in range(0, height, rows):
-            _double(image[row : row + rows + 2], kernels, bias, result[row : row + rows])
-    return out.view(count, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
-
-
-def _of_neighbours(taps: Tensor, dim: int) -> Tensor:
-    """What weighs, at twice the size, the neighbour before (its excess), the position, the neighbour after (3, …)."""
-    first, middle, last = taps.unbind(dim)
-    return torch.stack([first, first + middle + last, last])
-
-
-def _double(padded: Tensor, kernels: Tensor, bias: Tensor | None, out: Tensor) -> None:
-    """Some rows of `doubled`: (h + 2, w + 2, C) by (3, 3, K, C) into (h, 2, w, 2, K)."""
-
-    def products(rows: Tensor, kernels: Tensor) -> list[Tensor]:
-        """Along the width: the excess of the neighbours before, the positions, that of those after (h, w, K)."""
-        here = rows[:, 1:-1].contiguous()
-        parts = rows[:, :-2] - here, here, rows[:, 2:] - here
-        return [part @ kernel.t() for part, kernel in zip(parts, kernels, strict=True)]
-
-    left, middle, right = products(padded[1:-1], kernels[1])
-    if bias is not None:
-        middle += bias
-    columns = left.add_(middle), right.add_(middle)
-    for side, neighbours in ((0, padded[:-2]), (1, padded[2:])):
-        left, middle, right = products(neighbours - padded[1:-1], kernels[2 * side])
-        torch.add(columns[0], left.add_(middle), out=out[:, side, :, 0])
-        torch.add(columns[1], right.add_(middle), out=out[:, side, :, 1])
-
-
-def doubled_in_time(x: Tensor, weight: Tensor, bias: Tensor | None, convolve: Convolve) -> Tensor:
-    """Twice the frames but the first (nearest), then three taps, (B, C, 1 + n, H, W) -> (B, K, 1 + 2n, H', W').
-
-    Before the first frame lies that frame. A frame b after a becomes b b, whose results are (g0 + g1) a + g2 b and
-    g0 a + (g1 + g2) b: three convolutions of images for two results, not six. See `doubled`.
-    """
-    first, middle, last = weight.unbind(2)
-    own = _by_tap(x, channels_last(first + middle + last), bias, convolve, 0, x.shape[2])
-    if x.shape[2] == 1:
-        return own
-    change, rest = x[:, :, :-1] - x[:, :, 1:], x.shape[2] - 1
-    out = frames_last(x.new_empty(x.shape[0], 1 + 2 * rest, *own.shape[3:], own.shape[1]))
-    out[:, :, :1] = own[:, :, :1]
-    for start, tap in ((1, first + middle), (2, first)):
-        torch.add(own[:, :, 1:], _by_tap(change, channels_last(tap), None, convolve, 0, rest), out=out[:, :, start::2])
-    return out
+def taps_of(weight: Tensor) -> tuple[Tensor, ...]:
+    """The kernels (K, C, kh, kw) of a kernel of clips; the channels of each lie last, by one pass over the weights."""
+    return weight.permute(2, 0, 3, 4, 1).contiguous().permute(0, 1, 4, 2, 3).unbind()

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from videogen.vae._convolution import doubled
-from videogen.vae._lean import channels_last, lean, plus
+from videogen.vae._doubling import doubled
+from videogen.vae._lean import channels_last, lean, over_rms, plus
 
 Downsampling = Literal["conv", "pixel_unshuffle"]
 Upsampling = Literal["interpolate", "pixel_shuffle"]
@@ -25,6 +25,10 @@ class ChannelRMSNorm(nn.RMSNorm):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        if lean(x):
+            assert self.eps is not None
+            weight, bias = (parameter[:, None, None] for parameter in (self.weight, self.bias))
+            return over_rms(channels_last(x), self.eps).mul_(weight).add_(bias)
         return (super().forward(x.movedim(1, -1)) + self.bias).movedim(-1, 1)
 
 

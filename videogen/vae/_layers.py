@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from videogen.vae._convolution import Conv3d, doubled, of_frames
+from videogen.vae._convolution import Conv3d, of_frames
+from videogen.vae._doubling import doubled
 from videogen.vae._lean import channels_last, lean, plus, silu
-from videogen.vae._streaming import StreamCache, with_past
+from videogen.vae._streaming import StreamCache, past_of
 
 Interpolation = Literal["nearest", "trilinear"]
 #: makes the normalisation of a number of channels
@@ -44,9 +45,7 @@ class CausalConv3d(nn.Module):
         self.pad, self.keep = kernel[0] - 1, kernel[0] - stride[0]
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
-        if self.pad:
-            x = with_past(self, x, self.pad, self.keep, cache)
-        out: Tensor = self.conv(x)
+        out: Tensor = self.conv(x, past_of(self, x, self.pad, self.keep, cache) if self.pad else None)
         return out
 
 
@@ -102,8 +101,11 @@ class ResBlock(nn.Module):
             next(self.conv2.parameters()).mul_(0.1)
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
-        h = self.conv1(silu(self.norm1(x)), cache)
-        h = self.conv2(silu(self.norm2(h)), cache)
+        # one name for all: each is free when the next is there
+        h = silu(self.norm1(x))
+        h = self.conv1(h, cache)
+        h = silu(self.norm2(h))
+        h = self.conv2(h, cache)
         return plus(h, x if self.shortcut is None else self.shortcut(x, cache))
 
 

@@ -15,7 +15,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from videogen.vae import VAES, VAESpec
-from videogen.vae._convolution import Conv3d, along_time, doubled, doubled_in_time
+from videogen.vae._convolution import Conv3d, along_time
+from videogen.vae._doubling import doubled, doubled_in_time
 from videogen.vae._layers import FrameAttention, Norm, ResBlock, Stack
 from videogen.vae._lean import channels_last, lean, plus, silu
 from videogen.vae._levels import GROUPS, make_norm
