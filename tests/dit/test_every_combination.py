@@ -112,7 +112,8 @@ def test_it_learns_and_samples_or_is_refused(
         return
     model = randomised(build(chosen))
     features = pipeline(model, chosen["scheduler"]).text.encode(["red circle", "red"])
-    out: Tensor = model(torch.randn(2, CHANNELS, 2, 4, 4), torch.rand(2), text_condition(features, model.conditions))
+    condition = text_condition(features, model.conditions, (32, 32))
+    out: Tensor = model(torch.randn(2, CHANNELS, 2, 4, 4), torch.rand(2), condition)
     assert out.shape == (2, CHANNELS, 2, 4, 4)
     out.square().mean().backward()
     gradients = [value.grad for value in model.parameters() if value.grad is not None]

@@ -21,7 +21,7 @@ MODELS = {"t5": T5EncoderModel, "mt5": T5EncoderModel, "umt5": UMT5EncoderModel}
 
 @TEXT_ENCODERS.register("t5")
 class T5Encoder(nn.Module):
-    """The last hidden states of T5's encoder (https://arxiv.org/abs/1910.10683), of mT5's or of umT5's; no pooled vector.
+    """The last hidden states of T5's encoder (https://arxiv.org/abs/1910.10683), mT5's or umT5's; no pooled vector.
 
     Nothing is downloaded, no code of the folder is run, and weights are read from safetensors alone.
 
