@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,6 +59,26 @@ def test_precision_is_that_of_the_angles() -> None:
     # float32 keeps 24 bits of the fastest pair's 15,708 radians: some 1e-3 are lost, and nothing of the slowest's one
     assert 1e-4 < float(error.max()) < 1e-2
     assert float(error[:6].max()) < 1e-6
+
+
+# the shape checks of this test run are Python that no graph can hold: a process of its own has none
+COMPILE = """
+import torch
+from videogen.dit.positions import POSITIONS
+position = POSITIONS.build("fractional", 16, 2, default_fps=25.0)
+def sines(fps):
+    return position.rotary((3, 2, 2), torch.device("cpu"), fps).sin
+compiled = torch.compile(sines, fullgraph=True, backend="aot_eager")
+for fps in (torch.tensor([8.0, 4.0]), None):
+    assert torch.equal(compiled(fps).squeeze(0), sines(fps)), fps
+"""
+
+
+@pytest.mark.slow
+def test_it_compiles_into_one_graph() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_model_says_what_it_needs_and_refuses_what_cannot_be() -> None:
