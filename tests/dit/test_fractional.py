@@ -83,6 +83,8 @@ def test_it_compiles_into_one_graph() -> None:
 
 def test_a_model_says_what_it_needs_and_refuses_what_cannot_be() -> None:
     assert POSITIONS.build("fractional", 12, 1).conditions == {"fps"}
+    with pytest.raises(ValueError, match=r"condition\.fps is missing and positions are in seconds"):
+        POSITIONS.build("fractional", 12, 1, default_fps=None).rotary((1, 1, 1), CPU)
     for knobs, said in (
         ({"theta": 0.0}, "theta=0.0"),
         ({"stride": (0, 1, 1)}, r"stride=\(0, 1, 1\)"),

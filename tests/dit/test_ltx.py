@@ -87,8 +87,8 @@ def test_each_clip_has_its_own_frames_a_second(translated: Translated, distance:
     times = frames.repeat_interleave(8, dim=1)
     for i, fps in enumerate((24.0, 8.0)):
         assert distance(got[i], theirs(truth, latents, times, both, fps)[i]) < 1e-5
-    with pytest.raises(ValueError, match=r"condition\.fps is missing and positions are in seconds"):
-        ours(latents, frames, dataclasses.replace(both, fps=None))
+    untold = ours(latents, frames, dataclasses.replace(both, fps=None))
+    assert torch.equal(untold, ours(latents, frames, condition([25.0, 25.0])))
 
 
 @torch.no_grad()

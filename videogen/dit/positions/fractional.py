@@ -30,7 +30,7 @@ class FractionalRoPE(nn.Module):
         theta: how many times faster the fastest pair turns than the slowest.
         extent: seconds, rows and columns of pixels that the fractions are of.
         stride: frames, rows and columns of the video that a token stands for.
-        default_fps: frames a second where the condition has none; None lets it be required.
+        default_fps: frames a second where the condition tells none; None makes them required.
         precision: of the angles. The fast pairs turn by thousands of radians, of which float32 keeps three decimals:
             weights that were trained with such angles need them again.
 
@@ -48,7 +48,7 @@ class FractionalRoPE(nn.Module):
         theta: float = 10000.0,
         extent: tuple[float, float, float] = (20.0, 2048.0, 2048.0),
         stride: tuple[int, int, int] = (8, 32, 32),
-        default_fps: float | None = None,
+        default_fps: float | None = 25.0,
         precision: Literal["float32", "float64"] = "float64",
     ) -> None:
         super().__init__()
