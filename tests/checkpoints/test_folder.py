@@ -31,10 +31,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "vae"
 
 
+def equal(one: WaveletVAE, other: WaveletVAE) -> bool:
+    mine, theirs = one.state_dict(), other.state_dict()
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine)
+
+
 def test_what_was_saved_is_loaded(folder: Path) -> None:
     part = build(1)
+    assert not equal(part, build(0))
     load_weights(folder, CONFIG, part)
-    assert all(torch.equal(value, build(0).state_dict()[key]) for key, value in part.state_dict().items())
+    assert equal(part, build(0))
 
 
 def edit(change: Callable[[dict[str, Tensor]], Any]) -> Callable[[Path], None]:
@@ -96,7 +102,7 @@ def test_a_fault_is_named_and_nothing_is_loaded(folder: Path, fault: str) -> Non
     part = build(1)
     with pytest.raises(kind, match=message):
         load_weights(folder, CONFIG, part)
-    assert all(torch.equal(value, build(1).state_dict()[key]) for key, value in part.state_dict().items())
+    assert equal(part, build(1))
 
 
 def test_another_size_is_refused_before_its_weights_are_read(folder: Path) -> None:
