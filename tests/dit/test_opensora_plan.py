@@ -52,9 +52,8 @@ def test_the_layers_of_the_release_are_dense_at_both_ends() -> None:
 def test_places_are_divided_as_the_config_says_or_by_the_trained_size() -> None:
     golden = load("osp_t2v_v1_2")
     knobs = families()["opensora_plan"].knobs
-    told = golden.config | {
-        f"interpolation_scale_{axis}": scale for axis, scale in zip("thw", (1.5, 2, 1), strict=True)
-    }
+    scales = {"interpolation_scale_t": 1.5, "interpolation_scale_h": 2, "interpolation_scale_w": 1}
+    told = golden.config | scales
     assert knobs(told, {})["dit"]["position"]["scale"] == (1.5, 2.0, 1.0)
     untold = golden.config | dict.fromkeys(scales)
     sizes = {"sample_size": [90, 160], "sample_size_t": 24}
