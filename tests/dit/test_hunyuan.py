@@ -1,4 +1,4 @@
-"""HunyuanVideo's transformer: equal to diffusers' HunyuanVideoTransformer3DModel on the same weights, by both layouts."""
+"""HunyuanVideo's transformer: equal to diffusers' on the same weights, by both layouts."""
 
 from __future__ import annotations
 

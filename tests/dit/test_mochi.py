@@ -122,5 +122,5 @@ def test_pooling_reads_words_alone() -> None:
     assert torch.equal(pool(Condition(text=behind, text_mask=words), kernel), out)
     assert torch.allclose(pool(Condition(text=text[1:, :3]), kernel), out[1:], atol=1e-6)
     assert pool(Condition(), kernel) is None
-    with pytest.raises(ValueError, match="text of 16 can't be split over 3 heads"):
+    with pytest.raises(ValueError, match="text of width 16 can't be split over 3 heads"):
         POOLS.build("attention", 16, 16, 24, num_heads=3)
