@@ -74,5 +74,27 @@ def test_what_is_missing_or_would_be_ignored_is_refused(make_dit: MakeDiT, make_
         masked(latents, timestep, dataclasses.replace(condition, known=known, known_mask=mask[:, :2]))
     with pytest.raises(ValueError, match=r"condition\.known has the shape"):
         unmasked(latents, timestep, dataclasses.replace(condition, known=known[:, :2]))
-    with pytest.raises(ValueError, match=r"known_mask_channels=2 is 0 or more, and above 0 with known=concat alone"):
+    with pytest.raises(
+        ValueError, match=r"known_mask_channels=2 is 0 or more, and above 0 with known=concat or add alone"
+    ):
         make_dit(known_mask_channels=2)
+
+
+def test_known_latents_through_a_layer_of_their_own_are_added_to_the_tokens(
+    make_dit: MakeDiT, make_condition: MakeCondition
+) -> None:
+    model = make_dit(known="add", known_mask_channels=1)
+    latents, timestep, condition = torch.randn(SIZE), torch.rand(2), make_condition(2)
+    nothing = {"known": torch.zeros(SIZE), "known_mask": torch.zeros(2, 3, dtype=torch.bool)}
+    given = {"known": torch.randn(SIZE), "known_mask": torch.tensor([[True, False, False]] * 2)}
+    out = model(latents, timestep, condition)
+    assert torch.equal(model(latents, timestep, dataclasses.replace(condition, **nothing)), out)
+    seen = model(latents, timestep, dataclasses.replace(condition, **given))
+    assert not torch.allclose(seen, out, atol=1e-3)
+    # the layer's own product, mask first
+    model.known.weight.data.zero_()
+    assert torch.equal(
+        model(latents, timestep, dataclasses.replace(condition, **given)), model(latents, timestep, condition)
+    )
+    with pytest.raises(ValueError, match=r"condition\.known_mask is given without condition\.known"):
+        model(latents, timestep, dataclasses.replace(condition, known_mask=given["known_mask"]))

@@ -146,8 +146,8 @@ def _mean_of_groups(x: Tensor, groups: int, mask: Tensor | None) -> Tensor:
 
 def of_both(layer: nn.Module, condition: BlockCondition) -> tuple[list[Branch], list[Branch]]:
     """The branches of one layer for the tokens' time and for the text's."""
-    tokens = layer(condition)
-    return tokens, tokens if condition.text_time is None else layer(condition.of_text())
+    said, tokens = condition.of_text(), layer(condition)
+    return tokens, tokens if said is condition else layer(said)
 
 
 def check_shared(dim: int, kit: Kit) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from videogen.checkpoints.layout import Config, Layout
 from videogen.checkpoints.layouts import LAYOUTS
 from videogen.checkpoints.layouts._dit import require
@@ -99,13 +102,25 @@ def _two_layers(ours: str, name: str) -> list[tuple[str, str]]:
     return two_layers(ours, f"{name}.linear_1", f"{name}.linear_2")
 
 
+def patches(knobs: Config) -> Transform:
+    """The convolution that cuts patches, whose channels are the latents, the known ones and then their mask."""
+    (t, h, w), channels, masks = knobs["patch_size"], knobs["latent_channels"], knobs["known_mask_channels"]
+    cut = rearranged("d c t h w -> d (c t h w)", t=t, h=h, w=w)
+    if not masks:
+        return cut
+
+    def exchanged(x: Tensor, second: int, third: int) -> Tensor:
+        return torch.cat([x.split([channels, second, third], dim=1)[i] for i in (0, 2, 1)], dim=1)
+
+    return Transform(
+        lambda x: cut.to_ours(exchanged(x, channels, masks)),
+        lambda x: exchanged(cut.to_published(x), masks, channels),
+    )
+
+
 def _transforms(knobs: Config) -> Mapping[str, Transform]:
-    t, h, w = knobs["patch_size"]
-    return {
-        r"x_embedder\.proj\.weight": rearranged("d c t h w -> d (c t h w)", t=t, h=h, w=w),
-        # scale, then shift there
-        r"norm_out\.linear\..*": HALVES_SWAPPED,
-    }
+    # scale, then shift there
+    return {r"x_embedder\.proj\.weight": patches(knobs), r"norm_out\.linear\..*": HALVES_SWAPPED}
 
 
 LAYOUT = Layout(

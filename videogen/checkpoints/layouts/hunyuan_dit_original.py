@@ -11,7 +11,6 @@ from videogen.checkpoints.layout import Config, Layout
 from videogen.checkpoints.layouts import LAYOUTS, hunyuan_dit
 from videogen.checkpoints.layouts._joint import renumbered, single_in, single_out, two_layers
 from videogen.checkpoints.layouts._shapes import count
-from videogen.checkpoints.transforms import Transform, rearranged
 
 #: what no tensor tells: of the release
 ROPE = {"rope_axes_dim": (16, 56, 56), "rope_theta": 256.0}
@@ -86,13 +85,13 @@ def _renames(knobs: Config) -> list[tuple[str, str]]:
     ]
 
 
-def _transforms(knobs: Config) -> Mapping[str, Transform]:
-    t, h, w = knobs["patch_size"]
-    return {r"img_in\.proj\.weight": rearranged("d c t h w -> d (c t h w)", t=t, h=h, w=w)}
-
-
 LAYOUT = Layout(
-    kind="denoiser", part="dit", recognise=_recognise, knobs=_knobs, renames=_renames, transforms=_transforms
+    kind="denoiser",
+    part="dit",
+    recognise=_recognise,
+    knobs=_knobs,
+    renames=_renames,
+    transforms=lambda knobs: {r"img_in\.proj\.weight": hunyuan_dit.patches(knobs)},
 )
 
 
