@@ -55,7 +55,7 @@ def test_places_are_divided_as_the_config_says_or_by_the_trained_size() -> None:
     scales = {"interpolation_scale_t": 1.5, "interpolation_scale_h": 2, "interpolation_scale_w": 1}
     told = golden.config | scales
     assert knobs(told, {})["dit"]["position"]["scale"] == (1.5, 2.0, 1.0)
-    untold = golden.config | dict.fromkeys(scales)
+    untold = golden.config | dict.fromkeys(f"interpolation_scale_{axis}" for axis in "thw")
     sizes = {"sample_size": [90, 160], "sample_size_t": 24}
     assert knobs(untold | sizes, {})["dit"]["position"]["scale"] == (1.5, 3.0, 4.0)
     assert knobs(untold | sizes | {"sample_size_t": 17}, {})["dit"]["position"]["scale"] == (2.0, 3.0, 4.0)

@@ -98,7 +98,7 @@ def test_what_is_sampled_on_is_what_was_learnt(preset: str) -> None:
 @pytest.mark.parametrize("preset", ["modelscope", "dynamicrafter_256"])
 def test_a_model_without_blocks_has_no_setting_for_them(preset: str) -> None:
     assert "dit" not in compose("generate", [f"model={preset}"])
-    with pytest.raises(ConfigError, match=r"dit\.block=factorized: denoiser 'unet' has no such blocks"):
+    with pytest.raises(ConfigError, match=r"dit\.block=factorized: denoiser 'unet' has no such part to choose"):
         compose("generate", [f"model={preset}", "dit.block=factorized"])
     with pytest.raises(ConfigError, match=r"unknown key 'dit\.block\.qk_norm'"):
         compose("generate", [f"model={preset}", "dit.block.qk_norm=false"])

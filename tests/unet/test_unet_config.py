@@ -47,7 +47,7 @@ def test_it_stands_in_for_the_transformer(config: dict[str, Any]) -> None:
     # a preset with a transformer gives way, and what it says of blocks with it
     swapped = compose("generate", ["model=shapes", *SMALL, "weights=null"])
     assert swapped["denoiser"] == config["denoiser"]
-    with pytest.raises(ConfigError, match="denoiser 'unet' has no such blocks"):
+    with pytest.raises(ConfigError, match="denoiser 'unet' has no such part to choose"):
         compose("generate", ["model=shapes", "dit.block=factorized", *SMALL])
 
 

@@ -237,7 +237,8 @@ def save_original(part: nn.Module, family: str, knobs: Config, file: Path, *, pr
 def _fits(layout: Layout, config: Config, state: Mapping[str, Any]) -> bool:
     try:
         knobs = layout.knobs(config, {})
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, TypeError):
+        # another family's config says less, or other things under the same names
         return False
     names = [without_slice(name) for group in layout.published_keys(state, knobs).values() for name in group]
     return layout.recognise(config, names)
