@@ -34,7 +34,7 @@ def rearranged(pattern: str, **sizes: int) -> Transform:
 
 
 def _swapped(x: Tensor) -> Tensor:
-    return x.unflatten(0, (2, -1)).flip(0).flatten(0, 1)
+    return torch.cat(list(reversed(x.chunk(2))))
 
 
 #: both halves of the first axis change places: a layer that gives scale and shift, not shift and scale

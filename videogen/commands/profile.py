@@ -58,7 +58,7 @@ def study(config: Mapping[str, Any]) -> Study:
 def report(found: Study, config: Mapping[str, Any]) -> str:
     """The study as a person reads it: sizes, a table of parts, and a table of memory."""
     flops, total = found.step["float32"].flops, found.step["float32"].flops.total()
-    rows = [
+    rows: list[tuple[str, int, int | None, str]] = [
         (group, found.groups[group], flops[group], f"{flops[group] / total:.1%}")
         for group in GROUPS
         if found.groups[group] or flops[group]

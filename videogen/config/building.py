@@ -213,7 +213,9 @@ def _saved(kind: str, node: dict[str, Any]) -> Any:
     """The part that a config.json of ours describes."""
     if kind != "denoiser":
         return build_part(kind, node)
-    sizes = {name: node.pop(name) for name in ("latent_channels", "text_dim", "pooled_dim") if name in node}
+    sizes: dict[str, int] = {
+        name: node.pop(name) for name in ("latent_channels", "text_dim", "pooled_dim") if name in node
+    }
     dit = node.pop("dit", None)
     return _denoiser(node, sizes, build_part("attention", DEFAULT_ATTENTION), dit)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from einops import repeat
@@ -34,7 +34,7 @@ def branches(norms: nn.ModuleList, signals: Sequence[Tensor], gated: bool) -> li
     """Shift, scale and gate of each branch, or shift and scale alone; fewer norms are shared by neighbours."""
     each = 2 + gated
     count = len(signals) // each
-    owners = [cast("nn.Module", norms[i * len(norms) // count]) for i in range(count)]
+    owners = [norms[i * len(norms) // count] for i in range(count)]
     return [Branch(owner, *signals[each * i : each * (i + 1)]) for i, owner in enumerate(owners)]
 
 

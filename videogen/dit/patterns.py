@@ -65,7 +65,8 @@ class Pattern:
             # groups are counted from a clip's own first token, wherever its padding is
             tokens, valid = Heads(*(_taken(x, order) for x in tokens)), _taken(valid, order)
         mask = self._mask(valid, grid, tokens.q)
-        return Groups(*(self.split(x, grid) for x in tokens), mask, order)
+        q, k, v = (self.split(x, grid) for x in tokens)
+        return Groups(q, k, v, mask, order)
 
     def ungroup(
         self, out: Shaped[Tensor, "bg m *rest"], grid: Grid, order: Int[Tensor, "b n"] | None

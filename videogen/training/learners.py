@@ -163,13 +163,16 @@ class DenoiserLearner:
 
     def _encode(self, texts: list[str], dropped: Tensor) -> TextFeatures:
         """The texts, those that are dropped as the absence of text."""
+        features: TextFeatures
         # a model with a text of its own for that puts it under the mask of the one that is dropped
         if getattr(self.denoiser, "null_text", None) is None:
-            return self.text.encode(["" if drop else text for drop, text in zip(dropped, texts, strict=True)])
+            features = self.text.encode(["" if drop else text for drop, text in zip(dropped, texts, strict=True)])
+            return features
         features = self.text.encode(texts)
         without = null_features(self.denoiser, features)
         assert without is not None
-        return features._replace(tokens=without.tokens.where(dropped[:, None, None], features.tokens))
+        tokens = without.tokens.where(dropped[:, None, None], features.tokens)
+        return TextFeatures(tokens, features.mask, features.pooled)
 
     def _batch(self, step: int, source: Generator) -> tuple[Tensor, list[str]]:
         shape = draw_shape(self.settings, source)

@@ -161,7 +161,8 @@ class RelativeAttention(SelfAttention):
         keys, values = self.key_positions[distance], self.value_positions[distance]
         scores = q @ k.mT + torch.einsum("b h n c, n m c -> b h n m", q, keys.to(q.dtype))
         weights = (scores * q.shape[-1] ** -0.5).softmax(-1, dtype=torch.float32).to(v.dtype)
-        return weights @ v + torch.einsum("b h n m, n m c -> b h n c", weights, values.to(v.dtype))
+        out: Tensor = weights @ v + torch.einsum("b h n m, n m c -> b h n c", weights, values.to(v.dtype))
+        return out
 
 
 class CrossAttention(nn.Module):

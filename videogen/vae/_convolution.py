@@ -34,7 +34,7 @@ class Conv3d(nn.Conv3d):
         return along_time(channels_last(x), self.weight, self.bias, self._of_images, past)
 
     def _of_images(self, images: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
-        return F.conv2d(images, kernel, bias, self.stride[1:], self.padding[1:])  # type: ignore[arg-type]
+        return F.conv2d(images, kernel, bias, self.stride[1:], self.padding[1:])
 
 
 def along_time(
@@ -107,7 +107,8 @@ def _windows(x: Tensor, past: Tensor | None) -> Iterator[tuple[int, Tensor]]:
 
 def of_frames(x: Tensor, of_images: Callable[[Tensor], Tensor]) -> Tensor:
     """What takes images (N, C, H, W), on each frame of (B, C, T, H, W)."""
-    return of_images(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+    out: Tensor = of_images(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+    return out
 
 
 def by_tap(x: Tensor, tap: Tensor, convolve: Convolve) -> Tensor:

@@ -66,7 +66,7 @@ class CausalConv(Conv3d):
         super().__init__(channels_in, channels_out, kernel, (time_stride, 1, 1), padding, bias=bias)
         self.past = kernel - time_stride
 
-    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:  # type: ignore[override]
         return super().forward(zeros_before(x, self.past))
 
 

@@ -13,7 +13,7 @@ from videogen.checkpoints.layouts._joint import renumbered, single_in, single_ou
 from videogen.checkpoints.layouts._shapes import count
 
 #: what no tensor tells: of the release
-ROPE = {"rope_axes_dim": (16, 56, 56), "rope_theta": 256.0}
+ROPE: Mapping[str, Any] = {"rope_axes_dim": (16, 56, 56), "rope_theta": 256.0}
 
 
 def _recognise(config: Config, keys: Collection[str]) -> bool:

@@ -37,9 +37,9 @@ def _knobs(config: Config, keys: Collection[str]) -> dict[str, Any]:
 
 def _time_scale(config: Config) -> int | float:
     """What frames are divided by: v1.1's config has one knob more, and its rule is another."""
-    length = config["video_length"]
+    length: int = config["video_length"]
     if "interpolation_scale_1d" not in config:
-        return max(length // 5, 1)
+        return max(int(length) // 5, 1)
     told: float | None = config["interpolation_scale_1d"]
     return max((length - length % 2) // 16 if told is None else told, 1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -60,15 +60,17 @@ class SandwichLayer(nn.Module):
         """One `SandwichBranch` for each residual branch, in order."""
         signals = per_token(self.linear(condition.time), condition.grid)
         if not self.behind:
-            parts = [(scale, None) for scale in signals.chunk(self.branches, dim=-1)]
+            parts: list[tuple[Tensor, Tensor | None]] = [
+                (scale, None) for scale in signals.chunk(self.branches, dim=-1)
+            ]
         else:
             chunks = signals.chunk(2 * self.branches, dim=-1)
             parts = list(zip(chunks[::2], chunks[1::2], strict=True))
         branches = []
         for i, (scale, gate) in enumerate(parts):
             place = i * len(self.before) // self.branches
-            behind = None if gate is None else cast("nn.Module", self.behind[place])
-            branches.append(SandwichBranch(cast("nn.Module", self.before[place]), behind, scale, gate))
+            behind = None if gate is None else self.behind[place]
+            branches.append(SandwichBranch(self.before[place], behind, scale, gate))
         return branches
 
 

@@ -89,7 +89,8 @@ class SinCos(nn.Module):
         column = sines_first(columns / divisor, self.dim // 2)[:, None, None, :]
         row = sines_first(rows / divisor, self.dim // 2)[:, None, :, None]
         codes = [x.expand(-1, -1, grid[1], grid[2], -1) for x in (column, row)]
-        return (tokens.unflatten(1, grid) + torch.cat(codes, dim=-1).to(tokens.dtype)).flatten(1, 3)
+        out: Tensor = (tokens.unflatten(1, grid) + torch.cat(codes, dim=-1).to(tokens.dtype)).flatten(1, 3)
+        return out
 
     def rotary(self, grid: tuple[int, int, int], device: torch.device, fps: Tensor | None = None) -> Rotary | None:
         """The turns by frame, or None."""
