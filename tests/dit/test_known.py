@@ -75,7 +75,7 @@ def test_what_is_missing_or_would_be_ignored_is_refused(make_dit: MakeDiT, make_
     with pytest.raises(ValueError, match=r"condition\.known has the shape"):
         unmasked(latents, timestep, dataclasses.replace(condition, known=known[:, :2]))
     with pytest.raises(
-        ValueError, match=r"known_mask_channels=2 is 0 or more, and above 0 with known=concat or add alone"
+        ValueError, match=r"known_mask_channels=2 is 0 or more, above 0 with known=concat or add alone"
     ):
         make_dit(known_mask_channels=2)
 
