@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Peak(TorchDispatchMode):
     """Counts the bytes of all tensors that are made inside the `with` block and alive at once.
 
     What an operator takes for itself while it runs (a copy in a faster layout, an im2col buffer) isn't seen.
@@ -27,7 +27,7 @@ class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.bytes = self.now = 0
         self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
 

@@ -23,6 +23,7 @@ from videogen.dit.parts import Parts, choose
 from videogen.dit.patterns import from_first
 from videogen.dit.rotary import Rotary
 from videogen.dit.schedule import layers
+from videogen.dit.skips import LongSkips
 from videogen.dit.text import filled
 
 Scalar = Literal["fps", "guidance"]
@@ -69,6 +70,7 @@ class DiT(nn.Module):
             padding out of attention.
         null_tokens: length of a text of the model's own, for the absence of text in guidance; 0 for none.
         norm_out: registered norm before the last layer, with its defaults; None is the one of the blocks.
+        stages: blocks of each stage of a U of long skip connections, see `videogen.dit.skips.LongSkips`; none is no U.
         final_norm: another norm of the tokens, between the blocks and that one.
 
     Raises:
@@ -105,12 +107,15 @@ class DiT(nn.Module):
         text_tokens: int = 0,
         null_tokens: int = 0,
         norm_out: str | None = None,
+        stages: tuple[int, ...] = (),
         final_norm: bool = False,
     ) -> None:
         super().__init__()
         head_dim = check_heads(dim, num_heads)
         parts = parts or choose()
         parts.check(layers, head_dim)
+        if stages and sum(stages) != depth:
+            raise ValueError(f"stages={list(stages)} have {sum(stages)} blocks, not depth={depth}: make them agree")
         self.latent_channels, self.text_dim, self.dim = latent_channels, text_dim, dim
         self.patch_size: Size = (patch_size[0], patch_size[1], patch_size[2])
         self.pooled_dim, self.kernel = pooled_dim or text_dim, parts.attention
@@ -144,6 +149,7 @@ class DiT(nn.Module):
         branches = max(getattr(module, "branches", 0) for module in self.blocks.modules())
         last = parts.modulation(dim, time_dim, functools.partial(NORMS.build, norm_out)) if norm_out else modulation
         self.shared, self.modulation = modulation.shared(branches), last.final()
+        self.skips = LongSkips(stages, dim, text_width or dim) if stages else None
         self.norm = parts.norm(dim) if final_norm else nn.Identity()
         self.out = zero_linear(dim, latent_channels * volume * (1 + learned_sigma))
         # drawn once and kept, as in Open-Sora, whose training doesn't change it either
@@ -183,8 +189,11 @@ class DiT(nn.Module):
             memo=memo,
         )
         text = self._text(condition, noisiest, memo)
-        for block in self.blocks:
-            tokens, text = block(tokens, text, inner)
+        if self.skips is not None:
+            tokens, text = self.skips.run(self.blocks, tokens, text, inner)
+        else:
+            for block in self.blocks:
+                tokens, text = block(tokens, text, inner)
         out = unpatchify(self.out(self.modulation(self.norm(tokens), time, grid)), grid, self.patch_size)
         # sides that were filled up are cut back
         frames, rows, columns = latents.shape[2:]

@@ -78,11 +78,11 @@ class Meter:
         self.flops[self._group(name) if of_module else self._scores or ""] += flops
 
 
-class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Operators(TorchDispatchMode):
     """Runs all operators on the meta device and counts those that there is a formula for."""
 
     def __init__(self, count: Callable[[Any, int], None]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.count = count
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

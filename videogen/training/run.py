@@ -92,7 +92,7 @@ class Run:
             raise ValueError(f"the loss is {loss.item()} at step {step + 1}: lower train.learning_rate")
         self.optimizer.zero_grad()
         self.critics_optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         rate = learning_rate(step, self.settings, self.settings.learning_rate)
         self.optimizer.step(rate)
         self.critics_optimizer.step(learning_rate(step, self.settings, self.settings.discriminator_learning_rate))

@@ -76,7 +76,7 @@ class TimeUpsample(CausalConv):
     def __init__(self, channels: int) -> None:
         super().__init__(channels, 2 * channels)
 
-    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:  # type: ignore[override]
         return rearrange(super().forward(x), "b (c two) t h w -> b c (t two) h w", two=2)
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor, nn
-
-from videogen.dit.blocks import BLOCKS, BlockCondition, Kit
-from videogen.dit.joint import JointAttention
+from videogen.dit.blocks import BLOCKS, Kit
 from videogen.dit.patterns import Full
+from videogen.dit.streams import TwoStreams
 
 
 @BLOCKS.register("double")
-class DoubleBlock(nn.Module):
-    """Joint self-attention of tokens and text, each with projections, modulation and MLP of its own.
+class DoubleBlock(TwoStreams):
+    """Every token attends to every other and to the text, and the text to both; two modulations, two MLPs.
 
     MM-DiT, https://arxiv.org/abs/2403.03206, figure 2b; HunyuanVideo's and Open-Sora 2.0's first layers. With a text of
     another width than the tokens it is Mochi's asymmetric one.
@@ -22,27 +19,8 @@ class DoubleBlock(nn.Module):
         num_heads: attention heads.
         kit: what it is made of.
         last: the text is read and left as it is, since no layer behind this one asks for it.
+        spare: a last block has a whole modulation of the text all the same, as Open-Sora-Plan 1.5's.
     """
 
-    def __init__(self, dim: int, num_heads: int, kit: Kit, *, last: bool = False) -> None:
-        super().__init__()
-        width = kit.text_dim or dim
-        self.modulation = kit.modulation(dim, 2)
-        self.text_modulation = kit.modulation(width, 1, gated=False) if last else kit.modulation(width, 2)
-        self.attention = JointAttention(dim, num_heads, kit, Full(), "read" if last else "own")
-        self.mlp = kit.mlp(dim)
-        self.text_mlp = None if last else kit.mlp(width)
-
-    def forward(
-        self, tokens: Float[Tensor, "b n d"], text: Float[Tensor, "b l e"] | None, condition: BlockCondition
-    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b l e"] | None]:
-        """(B, N, D) and (B, L, E) -> the same."""
-        attend, feed = self.modulation(condition)
-        attend_text, *rest = self.text_modulation(condition.of_text())
-        seen, read = self.attention(attend.enter(tokens), None if text is None else attend_text.enter(text), condition)
-        tokens = attend.leave(tokens, seen)
-        tokens = feed.leave(tokens, self.mlp(feed.enter(tokens)))
-        if text is not None and self.text_mlp is not None:
-            text = attend_text.leave(text, read)
-            text = rest[0].leave(text, self.text_mlp(rest[0].enter(text)))
-        return tokens, text
+    def __init__(self, dim: int, num_heads: int, kit: Kit, *, last: bool = False, spare: bool = False) -> None:
+        super().__init__(dim, num_heads, kit, Full(), last, spare)

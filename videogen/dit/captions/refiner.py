@@ -40,7 +40,7 @@ class TokenRefiner(nn.Module):
         text_dim: int,
         dim: int,
         *,
-        num_heads: int = 24,
+        num_heads: int = 4,
         depth: int = 2,
         ratio: float = 4.0,
         time_features: int = 256,

@@ -20,5 +20,5 @@ class OfVector(nn.Sequential):
         """(B, D), or None of a text without a pooled vector."""
         if condition.pooled is None:
             return None
-        out: Tensor = super().forward(condition.pooled)
+        out: Tensor = super().forward(condition.pooled)  # type: ignore[no-untyped-call]
         return out

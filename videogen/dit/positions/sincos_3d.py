@@ -15,12 +15,12 @@ from videogen.dit.positions import POSITIONS
 
 @POSITIONS.register("sincos_3d")
 class SinCos3D(nn.Module):
-    """Sines, then cosines of each axis: a quarter of the channels for time, then 3/8 for columns, then 3/8 for rows.
+    """Sines, then cosines of each axis: about 1/4 of the channels for time, then 3/8 for columns, then 3/8 for rows.
 
     The code of https://arxiv.org/abs/1706.03762, section 3.5, as CogVideoX 2B has it (https://arxiv.org/abs/2408.06072).
 
     Args:
-        dim: width of the tokens, a multiple of 16.
+        dim: width of the tokens, even and at least 6.
         num_heads: of no use here.
         scale: what places are divided by on (t, y, x).
 
@@ -32,8 +32,8 @@ class SinCos3D(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, *, scale: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> None:
         super().__init__()
-        if dim % 16:
-            raise ValueError(f"dim {dim} can't be shared out to three axes: sincos_3d needs a multiple of 16")
+        if dim % 2 or dim < 6:
+            raise ValueError(f"dim {dim} can't be shared out to three axes: sincos_3d needs an even one of 6 or more")
         if min(scale) <= 0:
             raise ValueError(f"scale {scale} divides places: give numbers above 0")
         self.dim, self.scale = dim, scale
@@ -56,8 +56,8 @@ def _table(
 ) -> Float[Tensor, "n d"]:
     # the table outlives the call: made under inference_mode, autograd would refuse it in a later training step
     with torch.inference_mode(False), torch.no_grad():
-        codes = []
-        for axis, channels in ((0, dim // 4), (2, 3 * dim // 8), (1, 3 * dim // 8)):
+        codes, space = [], 2 * (3 * dim // 16)
+        for axis, channels in ((0, dim - 2 * space), (2, space), (1, space)):
             half = torch.arange(channels // 2, dtype=torch.float64, device="cpu")
             place = torch.arange(grid[axis], dtype=torch.float64, device="cpu") / scale[axis]
             angle = torch.outer(place, 10000.0 ** (-half / (channels // 2)))
