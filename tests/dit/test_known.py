@@ -74,13 +74,7 @@ def test_what_is_missing_or_would_be_ignored_is_refused(make_dit: MakeDiT, make_
         masked(latents, timestep, dataclasses.replace(condition, known=known, known_mask=mask[:, :2]))
     with pytest.raises(ValueError, match=r"condition\.known has the shape"):
         unmasked(latents, timestep, dataclasses.replace(condition, known=known[:, :2]))
-<<<<<<< HEAD
     with pytest.raises(ValueError, match=r"known_mask_channels=2 is 0 or more, and above 0 with known latents alone"):
-=======
-    with pytest.raises(
-        ValueError, match=r"known_mask_channels=2 is 0 or more, above 0 with known=concat or add alone"
-    ):
->>>>>>> f_joint_tmp
         make_dit(known_mask_channels=2)
 
 
