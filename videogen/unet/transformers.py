@@ -58,7 +58,8 @@ class SpatialTransformer(nn.Module):
         tokens = tokens + self.self_attention(tokens)
         tokens = tokens + self.cross_attention(tokens, condition)
         tokens = tokens + self.mlp(tokens)
-        return x + rearrange(self.out(tokens), "bt (h w) c -> bt c h w", h=x.shape[2])
+        out: Tensor = x + rearrange(self.out(tokens), "bt (h w) c -> bt c h w", h=x.shape[2])
+        return out
 
 
 class TemporalTransformer(nn.Module):
@@ -95,7 +96,8 @@ class TemporalTransformer(nn.Module):
         tokens = tokens + self.attention1(tokens)
         tokens = tokens + self.attention2(tokens)
         tokens = tokens + self.mlp(tokens)
-        return x + rearrange(self.out(tokens), "(b h w) t c -> (b t) c h w", h=height, w=width)
+        out: Tensor = x + rearrange(self.out(tokens), "(b h w) t c -> (b t) c h w", h=height, w=width)
+        return out
 
 
 class SelfAttention(nn.Module):
@@ -159,7 +161,8 @@ class RelativeAttention(SelfAttention):
         keys, values = self.key_positions[distance], self.value_positions[distance]
         scores = q @ k.mT + torch.einsum("b h n c, n m c -> b h n m", q, keys.to(q.dtype))
         weights = (scores * q.shape[-1] ** -0.5).softmax(-1, dtype=torch.float32).to(v.dtype)
-        return weights @ v + torch.einsum("b h n m, n m c -> b h n c", weights, values.to(v.dtype))
+        out: Tensor = weights @ v + torch.einsum("b h n m, n m c -> b h n c", weights, values.to(v.dtype))
+        return out
 
 
 class CrossAttention(nn.Module):
