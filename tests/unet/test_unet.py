@@ -170,19 +170,18 @@ from videogen.denoiser import DENOISERS, Condition
 from videogen.kernels import ATTENTION
 
 sizes = {"base_channels": 8, "channel_multipliers": (1, 2), "num_res_blocks": 1, "attention_levels": (True, False)}
-takes = {"use_fps": True, "image_attention": True, "image_gate": True, "known_latents": True, "zero_init": False}
-for more in (takes, {"relative_positions": 1, "time_conv": False, "zero_init": False}):
-    unet = DENOISERS.build("unet", 3, 6, ATTENTION.build("sdpa"), **sizes, head_dim=4, norm_groups=4, **more).eval()
-    latents, text = torch.randn(1, 3, 2, 3, 4), torch.randn(1, 5, 6)
-    fields = {"fps": torch.tensor([8]), "image": text, "known": latents, "known_mask": torch.tensor([[True, False]])}
-    given = {name: value for name, value in fields.items() if name in unet.conditions}
-    condition = Condition(text=text, text_mask=torch.tensor([[True] * 3 + [False] * 2]), **given)
-    # this backend runs the graph as it was captured: what is asked is whether it is one
-    compiled = torch.compile(unet, fullgraph=True, backend="eager")
-    with torch.no_grad():
-        out, wanted = compiled(latents, torch.tensor([7]), condition), unet(latents, torch.tensor([7]), condition)
-    assert wanted.any()
-    assert torch.allclose(out, wanted, atol=1e-6)
+sizes |= {"head_dim": 4, "norm_groups": 4, "zero_init": False, "relative_positions": 1}
+takes = {"use_fps": True, "image_attention": True, "image_gate": True, "known_latents": True}
+unet = DENOISERS.build("unet", 3, 6, ATTENTION.build("sdpa"), **sizes, **takes).eval()
+latents, text, timestep = torch.randn(1, 3, 2, 3, 4), torch.randn(1, 5, 6), torch.tensor([7])
+known = {"known": latents, "known_mask": torch.tensor([[True, False]])}
+condition = Condition(text, torch.tensor([[True] * 3 + [False] * 2]), image=text, fps=timestep, **known)
+# this backend runs the graph as it was captured: what is asked is whether it is one
+compiled = torch.compile(unet, fullgraph=True, backend="eager")
+with torch.no_grad():
+    out, wanted = compiled(latents, timestep, condition), unet(latents, timestep, condition)
+assert wanted.any()
+assert torch.allclose(out, wanted, atol=1e-6)
 """
 
 

@@ -32,8 +32,7 @@ class NumberEmbedding(nn.Module):
         self.features = features
         self.mlp = nn.Sequential(nn.Linear(features, 4 * features), nn.SiLU(), nn.Linear(4 * features, 4 * features))
 
-    def forward(self, numbers: Shaped[Tensor, "b f"]) -> Float[Tensor, "b f d"]:
-        """(B, F) -> (B, F, 4 * features), in the dtype of the weights; the angles are computed in float32."""
-        dtype = next(self.mlp.parameters()).dtype
+    def forward(self, numbers: Shaped[Tensor, "b f"], dtype: torch.dtype) -> Float[Tensor, "b f d"]:
+        """(B, F) -> (B, F, 4 * features) in `dtype`; the angles are computed in float32."""
         embedded: Tensor = self.mlp(sincos(numbers, self.features).to(dtype))
         return embedded

@@ -156,19 +156,21 @@ class UNet(nn.Module):
             x = cell(x, inner)
         for level in self.up:
             x = level(x, inner, skips)
-        out: Tensor = self.conv_out(nn.functional.silu(self.norm_out(x)))
-        return rearrange(out, "(b t) c h w -> b c t h w", t=frames)
+        x = self.conv_out(nn.functional.silu(self.norm_out(x)))
+        out: Tensor = rearrange(x, "(b t) c h w -> b c t h w", t=frames)
+        return out
 
     def _condition(self, timestep: Tensor, condition: Condition, frames: int) -> UNetCondition:
         """What the cells take: one embedding of time and fps, tokens as they are shared among frames."""
         assert condition.text is not None
-        time = self.time((timestep if timestep.ndim == 2 else timestep[:, None]) * self.timestep_scale)
+        dtype = self.conv_in.weight.dtype
+        time = self.time((timestep if timestep.ndim == 2 else timestep[:, None]) * self.timestep_scale, dtype)
         if self.fps is not None:
             fps = condition.fps
             if fps is None:
                 assert self.default_fps is not None
                 fps = torch.full((len(timestep),), self.default_fps, device=timestep.device)
-            time = time + self.fps(fps[:, None])
+            time = time + self.fps(fps[:, None], dtype)
         image = condition.image
         if image is not None and image.shape[1] == frames * self.image_tokens_per_frame:
             image = rearrange(image, "b (t l) d -> (b t) l d", t=frames)

@@ -58,8 +58,8 @@ class SpatialTransformer(nn.Module):
         tokens = tokens + self.self_attention(tokens)
         tokens = tokens + self.cross_attention(tokens, condition)
         tokens = tokens + self.mlp(tokens)
-        out: Tensor = rearrange(self.out(tokens), "bt (h w) c -> bt c h w", h=x.shape[2])
-        return x + out
+        out: Tensor = x + rearrange(self.out(tokens), "bt (h w) c -> bt c h w", h=x.shape[2])
+        return out
 
 
 class TemporalTransformer(nn.Module):
@@ -96,8 +96,8 @@ class TemporalTransformer(nn.Module):
         tokens = tokens + self.attention1(tokens)
         tokens = tokens + self.attention2(tokens)
         tokens = tokens + self.mlp(tokens)
-        out: Tensor = rearrange(self.out(tokens), "(b h w) t c -> (b t) c h w", h=height, w=width)
-        return x + out
+        out: Tensor = x + rearrange(self.out(tokens), "(b h w) t c -> (b t) c h w", h=height, w=width)
+        return out
 
 
 class SelfAttention(nn.Module):
