@@ -27,7 +27,7 @@ class Peak(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = self.now = 0
         self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
 

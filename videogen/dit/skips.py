@@ -30,12 +30,12 @@ class LongSkips(nn.Module):
         super().__init__()
         if len(stages) % 2 == 0 or min(stages) < 1:
             raise ValueError(f"stages={list(stages)}: an odd number of them, each with a block or more")
-        self.half, ends = len(stages) // 2, list(accumulate(stages))
+        pairs, ends = len(stages) // 2, list(accumulate(stages))
         #: behind which blocks a stage is kept, and before which one comes back, the last one kept first
-        self.kept = [end - 1 for end in ends[: self.half]]
-        self.joined = ends[self.half : -1]
+        self.kept = [end - 1 for end in ends[:pairs]]
+        self.joined = ends[pairs:-1]
         self.tokens, self.text = (
-            nn.ModuleList([_first(width) for _ in range(self.half)]) for width in (dim, text_width)
+            nn.ModuleList([_first(width) for _ in range(pairs)]) for width in (dim, text_width)
         )
 
     def run(

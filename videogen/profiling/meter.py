@@ -82,7 +82,7 @@ class _Operators(TorchDispatchMode):
     """Runs all operators on the meta device and counts those that there is a formula for."""
 
     def __init__(self, count: Callable[[Any, int], None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.count = count
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -28,7 +28,7 @@ FIXED = {
     "interpolation_scale_w": 1.0,
 }
 #: what no tensor tells: of the release, by its stages
-SPARSE = {(2, 4, 6, 8, 6, 4, 2): (1, 2, 4, 8, 4, 2, 1)}
+SPARSE: Mapping[tuple[int, ...], tuple[int, ...]] = {(2, 4, 6, 8, 6, 4, 2): (1, 2, 4, 8, 4, 2, 1)}
 EPS = 1e-6
 
 
