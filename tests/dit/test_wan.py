@@ -11,10 +11,11 @@ import pytest
 import torch
 from diffusers import WanTransformer3DModel
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from videogen import load
+from videogen.checkpoints import read_config, save_published
 from videogen.checkpoints.layouts.wan_dit import LAYOUT
 from videogen.checkpoints.layouts.wan_dit_original import LAYOUT as ORIGINAL
 from videogen.denoiser import Condition
@@ -133,10 +134,12 @@ def test_the_first_release_has_the_same_tensors_under_other_names(
 
 # the configs of diffusers' conversion script
 W14 = {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40}
+W14_I2V = {**W14, "in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}
 RELEASES: dict[str, dict[str, Any]] = {
     "wan2_1_t2v_1_3b": {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30},
     "wan2_1_t2v_14b": W14,
-    "wan2_1_i2v_14b": {**W14, "in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120},
+    "wan2_1_i2v_14b": W14_I2V,
+    "wan2_1_flf2v_14b": {**W14_I2V, "pos_embed_seq_len": 514},
     "wan2_2_ti2v_5b": {
         "num_attention_heads": 24,
         "ffn_dim": 14336,
@@ -145,6 +148,17 @@ RELEASES: dict[str, dict[str, Any]] = {
         "out_channels": 48,
     },
 }
+
+
+def test_a_folder_of_diffusers_is_loaded_and_saved_back(tmp_path: Path) -> None:
+    truth = WanTransformer3DModel(**I2V)
+    truth.save_pretrained(tmp_path / "transformer")
+    ours = load(tmp_path / "transformer")
+    save_published(ours, read_config(tmp_path / "transformer"), tmp_path / "back")
+    assert read_config(tmp_path / "back") == read_config(tmp_path / "transformer")
+    back = load_file(tmp_path / "back" / "diffusion_pytorch_model.safetensors")
+    assert back.keys() == truth.state_dict().keys()
+    assert all(torch.equal(back[key], value) for key, value in truth.state_dict().items())
 
 
 @pytest.mark.parametrize("preset", RELEASES)

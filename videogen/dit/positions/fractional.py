@@ -113,7 +113,8 @@ def _table(
             angles.append((frequency * (2 * fraction - 1)[..., None]).view(shape).expand(len(fps), *grid, -1))
         turns = torch.stack(angles, dim=-1).flatten(-2).flatten(1, 3)
         still = turns.new_zeros(*turns.shape[:2], dim // 2 - 3 * count)
-        return rotary([torch.cat([still, turns], dim=-1).unflatten(-1, (num_heads, -1))], "interleaved", device)
+        heads = torch.cat([still, turns], dim=-1).view(*turns.shape[:2], num_heads, -1)
+        return rotary([heads], "interleaved", device)
 
 
 @functools.lru_cache(maxsize=4)
