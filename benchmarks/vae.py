@@ -286,8 +286,8 @@ def peer(options: argparse.Namespace, machine: dict[str, Any], known: str) -> No
     )
     told_long = (
         f"{SMALL[1]}x{SMALL[0]}, an eighth of the published widths (ltx: a quarter). diffusers: slicing, tiling, "
-        "windows in time where it has them; its peak holds the film, which it returns whole. videogen: a stream, whose pieces "
-        "are handed on (hunyuan, ltx: of windows like theirs)."
+        "windows in time where it has them; its peak holds the film, which it returns whole. videogen: a stream, whose "
+        "pieces are handed on (hunyuan, ltx: of windows like theirs)."
     )
     rows: list[dict[str, Any]] = []
     long_rows: list[dict[str, Any]] = []
