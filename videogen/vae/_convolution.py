@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videogen.vae._lean import channels_last, frames_last, joined, lean
+from videogen.vae._lean import channels_last, frames_first, frames_last, joined, lean
 
 #: a convolution of images (N, C, H, W) by a kernel (K, C, kh, kw) and a bias
 Convolve = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -29,12 +29,24 @@ class Conv3d(nn.Conv3d):
     """
 
     def forward(self, x: Tensor, past: Tensor | None = None) -> Tensor:
-        if not lean(x) or self.stride[0] > 1 or x[:, 0].numel() < POSITIONS:
-            return super().forward(x if past is None else joined(past, x))
-        return along_time(channels_last(x), self.weight, self.bias, self._of_images, past)
+        few = x[:, 0].numel() < POSITIONS
+        if lean(x) and not few and self.stride[0] == 1:
+            return along_time(channels_last(x), self.weight, self.bias, self._of_images, past)
+        x = x if past is None else joined(past, x)
+        return super().forward(x.contiguous() if lean(x) and few else x)
 
     def _of_images(self, images: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         return F.conv2d(images, kernel, bias, self.stride[1:], self.padding[1:])
+
+
+class Conv2d(nn.Conv2d):
+    """2D convolution of images (N, C, H, W), whose channels lie last unless there are few positions."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if lean(images):
+            # of few positions, laying out the weights is the work: they are left as they are
+            images = images.contiguous() if images[:, 0].numel() < POSITIONS else channels_last(images)
+        return super().forward(images)
 
 
 def along_time(
@@ -107,8 +119,9 @@ def _windows(x: Tensor, past: Tensor | None) -> Iterator[tuple[int, Tensor]]:
 
 def of_frames(x: Tensor, of_images: Callable[[Tensor], Tensor]) -> Tensor:
     """What takes images (N, C, H, W), on each frame of (B, C, T, H, W)."""
-    out: Tensor = of_images(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (x.shape[0], -1)).transpose(1, 2)
-    return out
+    # with the channels last from the start: else a single image gets a stride by which torch doesn't see that they are
+    images = frames_first(x).flatten(0, 1).permute(0, 3, 1, 2)
+    return frames_last(of_images(images).permute(0, 2, 3, 1).unflatten(0, (x.shape[0], -1)))
 
 
 def by_tap(x: Tensor, tap: Tensor, convolve: Convolve) -> Tensor:

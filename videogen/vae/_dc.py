@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from videogen.vae._convolution import Conv2d
 from videogen.vae._doubling import doubled
 from videogen.vae._lean import channels_last, lean, over_rms, plus
 
@@ -60,15 +61,15 @@ class LinearAttention(nn.Module):
         if any(scale % 2 == 0 for scale in scales):
             raise ValueError(f"qkv_scales={tuple(scales)}: windows have a middle, so use odd sizes")
         self.head_dim, inner = head_dim, 3 * channels
-        self.qkv = nn.Conv2d(channels, inner, 1, bias=False)
+        self.qkv = Conv2d(channels, inner, 1, bias=False)
         self.scales = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(inner, inner, scale, padding=scale // 2, groups=inner, bias=False),
-                nn.Conv2d(inner, inner, 1, groups=inner // head_dim, bias=False),
+                Conv2d(inner, inner, scale, padding=scale // 2, groups=inner, bias=False),
+                Conv2d(inner, inner, 1, groups=inner // head_dim, bias=False),
             )
             for scale in scales
         )
-        self.out = nn.Conv2d(channels * (1 + len(scales)), channels, 1, bias=False)
+        self.out = Conv2d(channels * (1 + len(scales)), channels, 1, bias=False)
         self.norm = ChannelRMSNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,9 +91,9 @@ class GatedConv(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         wide = 8 * channels
-        self.expand = nn.Conv2d(channels, wide, 1)
-        self.depth = nn.Conv2d(wide, wide, 3, padding=1, groups=wide)
-        self.project = nn.Conv2d(wide // 2, channels, 1, bias=False)
+        self.expand = Conv2d(channels, wide, 1)
+        self.depth = Conv2d(wide, wide, 3, padding=1, groups=wide)
+        self.project = Conv2d(wide // 2, channels, 1, bias=False)
         self.norm = ChannelRMSNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -105,8 +106,8 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int, *, batch_norm: bool = False) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv1 = Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = Conv2d(channels, channels, 3, padding=1, bias=False)
         self.activation = nn.ReLU() if batch_norm else nn.SiLU()
         self.norm = nn.BatchNorm2d(channels) if batch_norm else ChannelRMSNorm(channels)
 
@@ -123,7 +124,7 @@ class Downsample(nn.Module):
         check_split("downsample='pixel_unshuffle'", channels_out, 4, kind == "pixel_unshuffle")
         self.channels_out, self.shortcut, self.folds = channels_out, shortcut, kind == "pixel_unshuffle"
         channels, stride = (channels_out // 4, 1) if self.folds else (channels_out, 2)
-        self.conv = nn.Conv2d(channels_in, channels, 3, stride, padding=1)
+        self.conv = Conv2d(channels_in, channels, 3, stride, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         h: Tensor = self.conv(x)
@@ -139,7 +140,7 @@ class Upsample(nn.Module):
         super().__init__()
         check_split("the shortcut of an upsampler", 4 * channels_out, channels_in, shortcut)
         self.unfolded, self.shortcut, self.unfolds = 4 * channels_out, shortcut, kind == "pixel_shuffle"
-        self.conv = nn.Conv2d(channels_in, self.unfolded if self.unfolds else channels_out, 3, padding=1)
+        self.conv = Conv2d(channels_in, self.unfolded if self.unfolds else channels_out, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.unfolds:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from videogen.vae._convolution import Conv3d, of_frames
+from videogen.vae._convolution import Conv2d, Conv3d, of_frames
 from videogen.vae._doubling import doubled
 from videogen.vae._lean import channels_last, lean, plus, silu
 from videogen.vae._streaming import StreamCache, past_of
@@ -49,7 +49,7 @@ class CausalConv3d(nn.Module):
         return out
 
 
-class FrameConv(nn.Conv2d):
+class FrameConv(Conv2d):
     """2D convolution of each frame alone."""
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
