@@ -86,16 +86,20 @@ class Condition:
             raise ValueError(f"condition.{name} is bool, True for what counts, not {tensor.dtype}: pass {name}.bool()")
 
 
-def text_condition(features: TextFeatures, supported: frozenset[str], size: tuple[int, int]) -> Condition:
+def text_condition(
+    features: TextFeatures, supported: frozenset[str], size: tuple[int, int], guidance: float | None = None
+) -> Condition:
     """The condition that encoded text makes, with the pooled vector and the size where the model takes them.
 
     Args:
         size: height and width of the clips in pixels.
+        guidance: the scale that a distilled model is told; None for other models.
     """
     tokens = features.tokens
     pooled = features.pooled if "pooled" in supported else None
     sides = tokens.new_tensor(size).float().expand(len(tokens), -1) if "size" in supported else None
-    return Condition(text=tokens, text_mask=features.mask, pooled=pooled, size=sides)
+    told = None if guidance is None else tokens.new_full((len(tokens),), guidance).float()
+    return Condition(text=tokens, text_mask=features.mask, pooled=pooled, size=sides, guidance=told)
 
 
 def null_features(denoiser: Denoiser, features: TextFeatures) -> TextFeatures | None:

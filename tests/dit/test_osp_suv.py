@@ -64,6 +64,7 @@ def test_what_is_not_implemented_is_refused() -> None:
     assert LAYOUT.knobs({"predictor": golden.config}, golden.weights) == LAYOUT.knobs(golden.config, golden.weights)
 
 
+@torch.no_grad()
 def test_long_skips_start_as_none_and_join_mirror_stages(make_dit: Callable[..., DiT], make_condition: Any) -> None:
     latents, time, condition = torch.randn(2, 3, 3, 4, 4), torch.rand(2), make_condition(2)
     plain = make_dit("double", depth=5)

@@ -50,7 +50,7 @@ def study(config: Mapping[str, Any]) -> Study:
         latents=parts.vae.spec.latent_shape(config["num_frames"], config["height"], config["width"]),
         text_length=length,
         text_dim=parts.text.dim,
-        pooled_dim=getattr(parts.text, "pooled_dim", parts.text.dim),
+        pooled_dim=getattr(parts.text, "pooled_dim", None) or parts.text.dim,
     )
     return look_through(within_budget(parts.vae, config), parts.denoiser, parts.text, inputs, config["batch_size"])
 

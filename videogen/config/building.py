@@ -22,7 +22,10 @@ DEFAULT_ATTENTION = {"name": CHOICES["attention"]}
 #: other names of a part's folder, in diffusers' folders of whole models
 THEIRS = {"denoiser": ("unet", "transformer")}
 WEIGHTS = Path(__file__).parent.parent / "weights"
-SAMPLING = ("num_frames", "height", "width", "steps", "guidance", "guidance_rescale", "negative_prompt")
+SAMPLING = (
+    *("num_frames", "height", "width", "steps"),
+    *("guidance", "guidance_rescale", "negative_prompt", "embedded_guidance"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +120,7 @@ def _denoiser(node: Mapping[str, Any], sizes: Mapping[str, int], attention: Any,
 def _sizes(vae: Any, text: Any) -> dict[str, int]:
     """What a denoiser's wiring says of the parts beside it; an encoder's pooled vector is as wide as its tokens,
     unless it says so."""
-    pooled = getattr(text, "pooled_dim", text.dim)
+    pooled = getattr(text, "pooled_dim", None) or text.dim
     widths = {"text_dim": text.dim} | ({} if pooled == text.dim else {"pooled_dim": pooled})
     return {"latent_channels": vae.spec.latent_channels, **widths}
 

@@ -30,6 +30,7 @@ class Settings:
     guidance_rescale: float = 0.0
     fps: int = 8
     negative_prompt: str = ""
+    embedded_guidance: float | None = None
 
 
 @dataclasses.dataclass

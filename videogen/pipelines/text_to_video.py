@@ -38,6 +38,8 @@ class Sampling:
         guidance: scale of classifier-free guidance; 1 is none.
         guidance_rescale: see `guide`.
         negative_prompt: what guidance leads away from; "" is the absence of text.
+        embedded_guidance: scale that a model is told which was distilled from a guided one, beside `guidance`, which
+            is mostly 1 then; None for other models.
     """
 
     num_frames: int = 17
@@ -47,6 +49,7 @@ class Sampling:
     guidance: float = 4.0
     guidance_rescale: float = 0.0
     negative_prompt: str = ""
+    embedded_guidance: float | None = None
 
 
 class TextToVideo:
@@ -123,6 +126,11 @@ class TextToVideo:
             raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts: give one for all, or one each")
         if settings.steps < 1:
             raise ValueError(f"steps={settings.steps}: at least 1")
+        if settings.embedded_guidance is not None and "guidance" not in self.denoiser.conditions:
+            raise ValueError(
+                f"embedded_guidance={settings.embedded_guidance}: this model isn't told a scale, leave it out and set "
+                "guidance"
+            )
         self.vae.spec.latent_shape(settings.num_frames, settings.height, settings.width)
         pixels = len(prompts) * settings.num_frames * settings.height * settings.width
         if pixels > MAX_PIXELS:
@@ -147,7 +155,8 @@ class TextToVideo:
     def _sample(
         self, noise: Noise, features: TextFeatures, settings: Sampling, callback: Callback | None, progress: bool
     ) -> Tensor:
-        condition = text_condition(features, self.denoiser.conditions, (settings.height, settings.width))
+        size = settings.height, settings.width
+        condition = text_condition(features, self.denoiser.conditions, size, settings.embedded_guidance)
 
         def network(sample: Tensor, timestep: Tensor) -> Tensor:
             repeats = 1 if settings.guidance == 1.0 else 2

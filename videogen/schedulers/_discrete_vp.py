@@ -32,6 +32,8 @@ class DiscreteVP(NoiseSchedule):
         beta_end: variance that the last step adds; cosine has no use for it.
         zero_terminal_snr: rescale so that the last step leaves nothing but noise (Lin et al., arXiv 2305.08891,
             algorithm 1); epsilon can't be predicted there.
+        snr_shift: what the signal-to-noise ratio of every step is divided by, before that: above 1, larger videos get
+            the noise that they need (Hoogeboom et al., arXiv 2301.11093, section 3.1); CogVideoX 2B has 3.
         timestep_spacing: which of the N times a sampler visits (arXiv 2305.08891, table 2); only trailing and
             linspace start at the noisiest.
         steps_offset: added to the times of leading.
@@ -46,6 +48,7 @@ class DiscreteVP(NoiseSchedule):
     beta_start: float = 0.0001
     beta_end: float = 0.02
     zero_terminal_snr: bool = False
+    snr_shift: float = 1.0
     timestep_spacing: Spacing = "trailing"
     steps_offset: int = 0
     min_snr_gamma: float = 0.0
@@ -58,6 +61,8 @@ class DiscreteVP(NoiseSchedule):
             raise ValueError(f"num_train_timesteps={self.num_train_timesteps}: at least 3, usually 1000")
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise ValueError(f"betas from {self.beta_start} to {self.beta_end}: they must ascend within (0, 1)")
+        if not self.snr_shift > 0:
+            raise ValueError(f"snr_shift={self.snr_shift} divides a ratio: above 0, 1 leaves it")
         if self.steps_offset < 0 or (self.steps_offset and self.timestep_spacing != "leading"):
             raise ValueError(
                 f"steps_offset={self.steps_offset} with timestep_spacing={self.timestep_spacing!r}: "
@@ -66,6 +71,8 @@ class DiscreteVP(NoiseSchedule):
         if self.min_snr_gamma < 0:
             raise ValueError(f"min_snr_gamma={self.min_snr_gamma}: at least 0, usually 5; 0 switches it off")
         bars = alpha_bars(self.num_train_timesteps, self.beta_schedule, self.beta_start, self.beta_end)
+        # alpha^2 / (1 - alpha^2) is divided
+        bars = bars / (self.snr_shift + (1 - self.snr_shift) * bars)
         if self.zero_terminal_snr:
             bars = without_terminal_signal(bars)
         # log(alpha / sigma) at times 0 … N - 1, descending; -inf at the last one if no signal is left there

@@ -25,15 +25,20 @@ class EncoderSize(NamedTuple):
         name: of the published encoder.
         dim: width of its tokens.
         num_parameters: of the encoder alone.
+        pooled_dim: width of its pooled vector; None is that of the tokens.
     """
 
     name: str
     dim: int
     num_parameters: int
+    pooled_dim: int | None = None
 
 
 class TextEncoder(Protocol):
-    """From sentences to tokens that a denoiser attends to."""
+    """From sentences to tokens that a denoiser attends to.
+
+    One whose pooled vector is of another width than its tokens says so in an attribute `pooled_dim`.
+    """
 
     @property
     def dim(self) -> int:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from videogen.text import TEXT_ENCODERS, EncoderSize, TextFeatures
 from videogen.text._folder import checked, read_tokenizer, read_tower
@@ -27,6 +27,8 @@ class CLIPEncoder(nn.Module):
         num_layers: layers behind which the tokens are taken; 0 for all. OpenCLIP's ViT-H has 24, and the models that
             take its penultimate one take 23.
         final_norm: apply the last norm to the tokens, whichever layer they come from.
+        projected: multiply the pooled vector by the tower's projection to what it shares with images, as models do
+            that take it from CLIPTextModelWithProjection.
         pad_id: token that fills a sentence up; None for the tokenizer's own, 0 for models trained with OpenCLIP's.
         dtype: of the weights and of the features.
 
@@ -44,14 +46,16 @@ class CLIPEncoder(nn.Module):
         max_length: int = 77,
         num_layers: int = 0,
         final_norm: bool = True,
+        projected: bool = False,
         pad_id: int | None = None,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     ) -> None:
         super().__init__()
         path = checked("clip", folder, TOWER)
         self.max_length, self.num_layers, self.final_norm = max_length, num_layers, final_norm
+        self.projected = projected
         self.tokenizer = read_tokenizer(path)
-        self.model = read_tower(CLIPTextModel, path, dtype, TOWER)
+        self.model = read_tower(CLIPTextModelWithProjection if projected else CLIPTextModel, path, dtype, TOWER)
         config = self.model.config
         if not 0 <= num_layers <= config.num_hidden_layers:
             raise ValueError(f"num_layers={num_layers}: the tower in {folder} has {config.num_hidden_layers}")
@@ -66,6 +70,11 @@ class CLIPEncoder(nn.Module):
     def dim(self) -> int:
         """Width of the tokens."""
         return int(self.model.config.hidden_size)
+
+    @property
+    def pooled_dim(self) -> int:
+        """Width of the pooled vector."""
+        return int(self.model.config.projection_dim) if self.projected else self.dim
 
     @torch.no_grad()
     def encode(self, sentences: list[str]) -> TextFeatures:
@@ -85,7 +94,8 @@ class CLIPEncoder(nn.Module):
             tokens = told.hidden_states[self.num_layers or -1]
             if self.final_norm:
                 tokens = self._norm(tokens)
-        return TextFeatures(tokens, torch.ones_like(ids, dtype=torch.bool), told.pooler_output)
+        pooled = told.text_embeds if self.projected else told.pooler_output
+        return TextFeatures(tokens, torch.ones_like(ids, dtype=torch.bool), pooled)
 
     def null(self, batch: int) -> TextFeatures:
         """The features of the empty sentence, `batch` times."""

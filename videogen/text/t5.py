@@ -28,6 +28,8 @@ class T5Encoder(nn.Module):
     Args:
         folder: a local folder with `config.json`, `*.safetensors` and the tokenizer.
         max_length: the longest sentence, in tokens, the closing `</s>` included.
+        fill: fill every sentence up to that, and let what fills it count as words, here and for those who read the
+            tokens: CogVideoX and Open-Sora 2.0 were trained that way.
         dtype: of the weights and of the features.
 
     Raises:
@@ -43,11 +45,12 @@ class T5Encoder(nn.Module):
         *,
         folder: str = "",
         max_length: int = 300,
+        fill: bool = False,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     ) -> None:
         super().__init__()
         path = _checked(folder)
-        self.max_length = max_length
+        self.max_length, self.fill = max_length, fill
         self.tokenizer = read_tokenizer(path)
         self.model = read_tower(_model_class(path), path, dtype, TOWER)
         self.eval()
@@ -59,7 +62,7 @@ class T5Encoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, sentences: list[str]) -> TextFeatures:
-        """Sentences -> tokens (B, L, D), mask (B, L), no pooled vector; L the most tokens of a sentence.
+        """Sentences -> tokens (B, L, D), mask (B, L), no pooled vector; L the most tokens of a sentence, or max_length.
 
         Raises:
             ValueError: no sentence, or one with more than `max_length` tokens.
@@ -72,13 +75,18 @@ class T5Encoder(nn.Module):
         if length > self.max_length:
             limit = f"the limit is max_length={self.max_length}"
             raise ValueError(f"a sentence of {length} tokens is too long, {limit}: shorten it or raise max_length")
+        ids, words = batch.input_ids, batch.attention_mask
+        if self.fill:
+            missing = self.max_length - length
+            ids = nn.functional.pad(ids, (0, missing), value=self.tokenizer.pad_token_id)
+            words = torch.ones_like(ids)
         # a caller's autocast would round the activations of a model whose dtype was chosen
         with torch.autocast(device.type, enabled=False):
-            tokens = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
-        return TextFeatures(tokens, batch.attention_mask.bool(), None)
+            tokens = self.model(input_ids=ids, attention_mask=words).last_hidden_state
+        return TextFeatures(tokens, words.bool(), None)
 
     def null(self, batch: int) -> TextFeatures:
-        """The features of the empty sentence, `batch` times: the lone `</s>`."""
+        """The features of the empty sentence, `batch` times: `</s>`, alone or filled up."""
         return self.encode([""] * batch)
 
     def unknown(self, sentence: str) -> list[str]:
