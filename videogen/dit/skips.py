@@ -34,9 +34,7 @@ class LongSkips(nn.Module):
         #: behind which blocks a stage is kept, and before which one comes back, the last one kept first
         self.kept = [end - 1 for end in ends[:pairs]]
         self.joined = ends[pairs:-1]
-        self.tokens, self.text = (
-            nn.ModuleList([_first(width) for _ in range(pairs)]) for width in (dim, text_width)
-        )
+        self.tokens, self.text = (nn.ModuleList([_first(width) for _ in range(pairs)]) for width in (dim, text_width))
 
     def run(
         self, blocks: nn.ModuleList, tokens: Tensor, text: Tensor | None, condition: BlockCondition
