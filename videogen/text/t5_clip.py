@@ -64,7 +64,8 @@ class T5WithCLIP(nn.Module):
         Raises:
             ValueError: no sentence, or one that is too long for one of them.
         """
-        return TextFeatures(*self.t5.encode(sentences)[:2], self.clip.encode(sentences).pooled)
+        tokens, mask, _ = self.t5.encode(sentences)
+        return TextFeatures(tokens, mask, self.clip.encode(sentences).pooled)
 
     def null(self, batch: int) -> TextFeatures:
         """The features of the empty sentence, `batch` times."""
