@@ -31,6 +31,7 @@ class Condition:
         known: latents of frames that are given (B, C, T, H, W).
         known_mask: which frames are given (B, T), bool; for a model with M channels of mask also (B, M, T, H, W), where
             channel m of a latent frame is the m-th frame of video in it (the first latent frame holds one M times).
+            Such a mask may hold fractions, as of the pixels of a latent that are given.
         valid: which latent positions of a padded batch are real (B, T, H, W), bool.
     """
 
@@ -80,7 +81,8 @@ class Condition:
         # imported here, so that listing the denoisers loads no torch
         import torch
 
-        if name in MASKS and tensor.dtype != torch.bool:
+        fractions = name == "known_mask" and tensor.ndim == 5 and tensor.is_floating_point()
+        if name in MASKS and tensor.dtype != torch.bool and not fractions:
             raise ValueError(f"condition.{name} is bool, True for what counts, not {tensor.dtype}: pass {name}.bool()")
 
 

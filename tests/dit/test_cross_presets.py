@@ -60,6 +60,9 @@ PLAN_1_3 = PLAN | {
 }
 
 
+INPAINT = PLAN_1_3 | {"_class_name": "OpenSoraInpaint_v1_3", "vae_scale_factor_t": 4}
+
+
 class Release(NamedTuple):
     """A release: its family, the config of its denoiser, and a class of diffusers of the same tensors, if any."""
 
@@ -88,15 +91,27 @@ RELEASES = {
     "osp_1_1": Release("latte", PLAN_1_1, LatteTransformer3DModel),
     "osp_1_2": Release("opensora_plan", PLAN_1_2, PixArtTransformer2DModel),
     "osp_1_3": Release("opensora_plan", PLAN_1_3, PixArtTransformer2DModel),
+    "osp_1_3_inpaint": Release("opensora_plan", INPAINT, None),
     "opensora_1_2": Release("stdit3", OPEN_SORA, None),
 }
 # as published: 1.06B and 2.77B (11.1 GB) of Open-Sora-Plan, 1.21B (4.84 GB) of Open-Sora
-BILLIONS = {"latte_1": 1.06, "osp_1_0": 1.06, "osp_1_1": 1.06, "osp_1_2": 2.77, "osp_1_3": 2.77, "opensora_1_2": 1.21}
+BILLIONS = {
+    "latte_1": 1.06,
+    "osp_1_0": 1.06,
+    "osp_1_1": 1.06,
+    "osp_1_2": 2.77,
+    "osp_1_3": 2.77,
+    "osp_1_3_inpaint": 2.78,
+    "opensora_1_2": 1.21,
+}
 # a block of Open-Sora's, layer by layer: table, queries to values, out, the text's, two of the MLP, two norms of heads
 DIM = 1152
 STDIT_BLOCK = 6 * DIM + 2 * (3 * DIM + DIM) * (DIM + 1) + 8 * DIM * DIM + 5 * DIM + 2 * DIM // 16
 # three embeddings of time, of frames a second, of text; the shared modulation; patches in and out with a table of two
 STDIT_REST = 2 * ((256 + 1) * DIM + (DIM + 1) * DIM) + (T5_DIM + 1) * DIM + (DIM + 1) * DIM + (DIM + 1) * 6 * DIM
+# what v1.3 has for inpainting beyond the other: embeddings of 8 channels of latents and 4 of mask, of two layers each
+PLAN_DIM = 2304
+EMBEDDED = (8 * 4 + 1) * PLAN_DIM + (4 * 4 + 1) * PLAN_DIM + 2 * PLAN_DIM * PLAN_DIM
 STDIT = 56 * STDIT_BLOCK + STDIT_REST + (16 + 1) * DIM + 2 * DIM + (DIM + 1) * 32
 
 
@@ -123,7 +138,8 @@ def test_it_is_the_release(preset: str) -> None:
     asked, model = build(preset)
     layout = families()[family]
     if truth_class is None:
-        published, size = layout.to_published(model.state_dict(), asked), STDIT
+        published = layout.to_published(model.state_dict(), asked)
+        size = STDIT if family == "stdit3" else count(build("osp_1_3")[1]) + EMBEDDED
     else:
         accepted = inspect.signature(truth_class.__init__).parameters
         told = {key: value for key, value in config.items() if key in accepted}

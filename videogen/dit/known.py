@@ -4,9 +4,45 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from videogen.denoiser import Condition
+from videogen.dit.initial import linear, zero_linear
+
+
+class KnownEmbedding(nn.Module):
+    """What is added to the embedded patches: known latents, and a mask of what is not known, each through two layers.
+
+    It starts as nothing, so that the weights of a model that knows no frames go on in one that does:
+    Open-Sora-Plan v1.3, https://arxiv.org/abs/2412.00131.
+
+    Args:
+        latents: numbers in a patch of latents.
+        mask: numbers in a patch of the mask; 0 for no mask.
+        dim: width of the tokens.
+    """
+
+    def __init__(self, latents: int, mask: int, dim: int) -> None:
+        super().__init__()
+        self.sizes = [mask, latents]
+        self.latents = nn.Sequential(linear(latents, dim), zero_linear(dim, dim, bias=False))
+        self.mask = nn.Sequential(linear(mask, dim), zero_linear(dim, dim, bias=False)) if mask else None
+
+    def forward(self, patches: Float[Tensor, "b n c_patch"]) -> Float[Tensor, "b n dim"]:
+        """Patches of the mask, 1 where the model knows, and of the known latents behind them -> (B, N, D)."""
+        mask, latents = patches.split(self.sizes, dim=-1)
+        tokens: Tensor = self.latents(latents)
+        return tokens if self.mask is None else tokens + self.mask(1 - mask)
+
+
+def known_embedding(kind: str, latents: int, mask: int, dim: int) -> nn.Module | None:
+    """From patches of what is known to what is added to the tokens; None where it isn't taken, or as channels."""
+    match kind:
+        case "add":
+            return zero_linear(latents + mask, dim)
+        case "embed":
+            return KnownEmbedding(latents, mask, dim)
+    return None
 
 
 def known_fields(channels: bool, mask_channels: int) -> set[str]:
@@ -17,7 +53,7 @@ def known_fields(channels: bool, mask_channels: int) -> set[str]:
     """
     if mask_channels < 0 or (mask_channels and not channels):
         raise ValueError(
-            f"known_mask_channels={mask_channels} is 0 or more, and above 0 with known=concat or add alone"
+            f"known_mask_channels={mask_channels} is 0 or more, and above 0 with known=concat, add or embed alone"
         )
     return {"known", *(["known_mask"] if mask_channels else [])} if channels else set()
 

@@ -15,7 +15,7 @@ from videogen.dit.blocks import BLOCKS, Block, BlockCondition, Kit
 from videogen.dit.embeddings import Size, TimestepEmbedding, filled_up, patchify, token_grid, unpatchify
 from videogen.dit.images import ImageEmbedding, check_readers
 from videogen.dit.initial import linear, zero_linear
-from videogen.dit.known import known_channels, known_fields, with_known
+from videogen.dit.known import KnownEmbedding, known_channels, known_embedding, known_fields, with_known
 from videogen.dit.layers import check_heads
 from videogen.dit.memo import remembered
 from videogen.dit.norms import NORMS
@@ -59,7 +59,8 @@ class DiT(nn.Module):
         learned_sigma: predict as many channels again, for a learned variance.
         bias: of the queries, keys and values.
         known: how latents of known frames are taken: not at all, as further channels of every patch ("concat"), or
-            through a layer of their own, the result added to the tokens ("add"; nothing known adds nothing but a bias).
+            through a layer of their own, the result added to the tokens ("add"; nothing known adds nothing but a bias),
+            or through two layers each for latents and mask ("embed").
         known_mask_channels: of the mask that tells what is known: 0 for no mask, 1 for one of frames, as many as there
             are frames of video in a latent one for a mask of those.
         image_dim: width of image tokens, which some blocks read beside the text; 0 for none.
@@ -97,7 +98,7 @@ class DiT(nn.Module):
         fill: bool = False,
         learned_sigma: bool = False,
         bias: bool = True,
-        known: Literal["none", "concat", "add"] = "none",
+        known: Literal["none", "concat", "add", "embed"] = "none",
         known_mask_channels: int = 0,
         image_dim: int = 0,
         image_positions: int = 0,
@@ -124,8 +125,8 @@ class DiT(nn.Module):
         time_dim = time_dim or dim
         modulation = parts.modulation(dim, time_dim, parts.norm)
         self.embed = linear(channels_in * volume, dim)
-        beside = (latent_channels + known_mask_channels) * volume
-        self.known = zero_linear(beside, dim) if known == "add" else None
+        beside = latent_channels * volume, known_mask_channels * volume
+        self.known = known_embedding(known, *beside, dim)
         self.position = parts.position(dim, num_heads)
         self.time = TimestepEmbedding(time_dim, timestep_scale, time_features, timestep_offset)
         self.scalars = nn.ModuleDict(
@@ -217,7 +218,8 @@ class DiT(nn.Module):
         """The latents with what is known as further channels, or with these (B, M + C, T, H, W) beside them."""
         if self.known is None:
             return with_known(latents, condition, self.known_mask_channels), None
-        if condition.known is not None:
+        # an embedding that was trained with the latents of a blank video has no word for none at all
+        if condition.known is not None or isinstance(self.known, KnownEmbedding):
             return latents, known_channels(latents, condition, self.known_mask_channels)
         if condition.known_mask is not None:
             raise ValueError("condition.known_mask is given without condition.known: give both or neither")

@@ -1,4 +1,7 @@
-"""Open-Sora-Plan v1.2 and v1.3: full 3D attention, and skip-sparse attention between two full layers at either end."""
+"""Open-Sora-Plan v1.2 and v1.3: full 3D attention, and skip-sparse attention between two full layers at either end.
+
+And v1.3 for inpainting, which also takes the latents of a masked video and the mask.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from videogen.checkpoints.layout import Config, Layout
 from videogen.checkpoints.layouts import LAYOUTS
 from videogen.checkpoints.layouts._pixart import pixart_knobs, pixart_renames, pixart_transforms
 
-CLASSES = ("OpenSoraT2V", "OpenSoraT2V_v1_3")
+INPAINT = "OpenSoraInpaint_v1_3"
+CLASSES = ("OpenSoraT2V", "OpenSoraT2V_v1_3", INPAINT)
 #: layers of v1.3 that stay dense, whatever their number: the first ones, and all from the last on
 DENSE = (2, 30)
 
@@ -25,8 +29,11 @@ def _knobs(config: Config, keys: Collection[str]) -> dict[str, Any]:
     knobs, depth, head_dim = pixart_knobs(config), config["num_layers"], config["attention_head_dim"]
     third = head_dim // 3
     rope = {"name": "rope", "split": (third,) * 3, "pairs": "axis_half", "scale": _scale(config)}
+    inpaint = config.get("_class_name") == INPAINT
     return {
         **knobs,
+        "known": "embed" if inpaint else "none",
+        "known_mask_channels": config["vae_scale_factor_t"] if inpaint else 0,
         "depth": depth,
         "layers": _layers(depth, config["sparse_n"]) if config.get("sparse1d") else None,
         "dit": {**knobs["dit"], "block": {"name": "full3d"}, "position": rope},
@@ -56,12 +63,22 @@ def _layers(depth: int, k: int) -> str:
     return f"[{', '.join(parts)}]"
 
 
+def _renames(knobs: Config) -> list[tuple[str, str]]:
+    return [
+        (r"^known\.latents\.0\.", "pos_embed_masked_hidden_states.0.proj."),
+        (r"^known\.latents\.1\.", "pos_embed_masked_hidden_states.1."),
+        (r"^known\.mask\.0\.", "pos_embed_mask.0.proj."),
+        (r"^known\.mask\.1\.", "pos_embed_mask.1."),
+        *pixart_renames(f"transformer_blocks.{index}" for index in range(knobs["depth"])),
+    ]
+
+
 LAYOUT = Layout(
     kind="denoiser",
     part="dit",
     recognise=_recognise,
     knobs=_knobs,
-    renames=lambda knobs: pixart_renames(f"transformer_blocks.{index}" for index in range(knobs["depth"])),
+    renames=_renames,
     transforms=pixart_transforms,
 )
 
