@@ -35,7 +35,7 @@ def rearranged(pattern: str, **sizes: int) -> Transform:
 
 
 def _swapped(x: Tensor) -> Tensor:
-    return torch.cat(list(reversed(x.chunk(2))))
+    return x.reshape(2, -1, *x.shape[1:]).flip(0).reshape(x.shape)
 
 
 #: both halves of the first axis change places: a layer that gives scale and shift, not shift and scale

@@ -52,7 +52,9 @@ def known_fields(channels: bool, mask_channels: int) -> set[str]:
         ValueError: a mask for known latents that the model doesn't take.
     """
     if mask_channels < 0 or (mask_channels and not channels):
-        raise ValueError(f"known_mask_channels={mask_channels} is 0 or more, and above 0 with known latents alone")
+        raise ValueError(
+            f"known_mask_channels={mask_channels} is 0 or more, and above 0 with known=concat, add or embed alone"
+        )
     return {"known", *(["known_mask"] if mask_channels else [])} if channels else set()
 
 
