@@ -16,7 +16,7 @@ from videogen.text import TextFeatures
 SAMPLING = Sampling(num_frames=5, height=16, width=24, steps=3, guidance=2.0)
 
 
-def pipeline(scheduler: str = "rectified_flow", **knobs: Any) -> TextToVideo:
+def pipeline(scheduler: str = "rectified_flow", scalars: tuple[str, ...] = (), **knobs: Any) -> TextToVideo:
     torch.manual_seed(0)
     denoiser = videogen.build(
         "denoiser",
@@ -27,6 +27,7 @@ def pipeline(scheduler: str = "rectified_flow", **knobs: Any) -> TextToVideo:
         depth=2,
         num_heads=2,
         patch_size=(1, 1, 1),
+        scalars=scalars,
     )
     # a new DiT predicts zero whatever it is told
     for parameter in denoiser.parameters():
@@ -45,6 +46,17 @@ def pipeline(scheduler: str = "rectified_flow", **knobs: Any) -> TextToVideo:
         scheduler=videogen.build("scheduler", scheduler, **knobs),
         sampling=SAMPLING,
     )
+
+
+def test_a_distilled_model_is_told_the_scale_of_its_guidance() -> None:
+    pipe = pipeline(scalars=("guidance",))
+    told: list[Any] = []
+    pipe.denoiser.register_forward_pre_hook(lambda _, given: told.append(given[2].guidance))
+    weak, strong = (pipe("a red circle", guidance=1.0, embedded_guidance=scale) for scale in (1.0, 6.0))
+    assert [float(scale) for scale in told] == [1.0] * 3 + [6.0] * 3
+    assert not torch.allclose(weak, strong, atol=1e-3)
+    with pytest.raises(ValueError, match=r"embedded_guidance=6\.0: this model isn't told a scale"):
+        pipeline()("a red circle", embedded_guidance=6.0)
 
 
 @pytest.mark.parametrize("scheduler", ["rectified_flow", "ddim", "ddpm"])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers import CogVideoXDDIMScheduler, DDIMScheduler, DDPMScheduler
 from torch import Generator, Tensor
 
 from videogen.schedulers import SCHEDULERS, Scheduler
@@ -28,7 +28,7 @@ each_beta = pytest.mark.parametrize("beta", BETAS)
 each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
 
 
-def alpha_bars(beta: str, number: int, zero_terminal_snr: bool) -> np.ndarray:
+def alpha_bars(beta: str, number: int, zero_terminal_snr: bool, snr_shift: float) -> np.ndarray:
     """alpha^2 of each training step in float64, from the published formulas."""
     start, end = RANGE["beta_start"], RANGE["beta_end"]
     if beta == "linear":
@@ -39,6 +39,9 @@ def alpha_bars(beta: str, number: int, zero_terminal_snr: bool) -> np.ndarray:
         bar = [math.cos((i / number + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(number + 1)]
         betas = np.array([min(1 - high / low, 0.999) for low, high in pairwise(bar)])
     bars = np.cumprod(1 - betas)
+    # the ratio bar / (1 - bar) is divided by the shift
+    ratio = bars / (1 - bars) / snr_shift
+    bars = ratio / (1 + ratio)
     if zero_terminal_snr:
         root = np.sqrt(bars)
         bars = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
@@ -57,7 +60,8 @@ def oracle(kind: Callable[..., Any], beta: str, spacing: str, prediction: str, *
         **RANGE,
         **config,
     )
-    exact = torch.from_numpy(alpha_bars(beta, number, config["rescale_betas_zero_snr"]))
+    zero, shift = config["rescale_betas_zero_snr"], config.get("snr_shift_scale", 1.0)
+    exact = torch.from_numpy(alpha_bars(beta, number, zero, shift))
     # float32 running products of up to 1000 factors
     torch.testing.assert_close(scheduler.alphas_cumprod.double(), exact, rtol=1e-4, atol=1e-6)
     scheduler.alphas_cumprod = exact
@@ -128,6 +132,20 @@ def test_ddim_from_noise_without_signal(beta: str, prediction: str) -> None:
     reference = oracle(DDIMScheduler, beta, "trailing", prediction, rescale_betas_zero_snr=True)
     scheduler = ours("ddim", beta, "trailing", prediction, zero_terminal_snr=True)
     assert scheduler.alpha_sigma(scheduler.timesteps(10)[0]) == (0, 1)
+    check_walk(scheduler, reference, lambda p, t, x, noise: reference.step(p, t, x).prev_sample)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_ddim_as_cogvideox_sets_it(shift: float) -> None:
+    reference = oracle(
+        CogVideoXDDIMScheduler,
+        "scaled_linear",
+        "trailing",
+        "v",
+        snr_shift_scale=shift,
+        rescale_betas_zero_snr=True,
+    )
+    scheduler = ours("ddim", "scaled_linear", "trailing", "v", snr_shift=shift, zero_terminal_snr=True)
     check_walk(scheduler, reference, lambda p, t, x, noise: reference.step(p, t, x).prev_sample)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
 from videogen.text import TEXT_ENCODERS
 from videogen.text.clip import CLIPEncoder
@@ -84,6 +84,22 @@ def test_what_fills_a_sentence_up_may_be_another_token(folder: Path) -> None:
     with torch.no_grad():
         theirs = CLIPTextModel.from_pretrained(folder).eval()(ids(fill=0))
     assert torch.equal(encoder.encode(SENTENCES).tokens, theirs.last_hidden_state)
+
+
+def test_the_pooled_vector_may_be_projected(folder: Path, tmp_path: Path) -> None:
+    for file in folder.glob("tokenizer*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = CLIPTextConfig.from_pretrained(folder, projection_dim=10)
+    theirs = CLIPTextModelWithProjection(config).eval()
+    theirs.save_pretrained(tmp_path)
+    encoder = CLIPEncoder(folder=str(tmp_path), max_length=8, projected=True)
+    features = encoder.encode(SENTENCES)
+    with torch.no_grad():
+        wanted = theirs(ids())
+    assert torch.equal(features.pooled, wanted.text_embeds)
+    assert torch.equal(features.tokens, wanted.last_hidden_state)
+    assert (encoder.dim, encoder.pooled_dim) == (16, 10)
+    assert CLIPEncoder(folder=str(folder), max_length=8).pooled_dim == 16
 
 
 def test_it_is_frozen_and_keeps_its_dtype_under_autocast(folder: Path) -> None:

@@ -63,6 +63,18 @@ def test_it_equals_transformers_and_ignores_padding(encoder: T5Encoder, folder: 
             assert torch.allclose(features.tokens[i, features.mask[i]], alone, atol=1e-5)
 
 
+def test_what_fills_a_sentence_up_may_count_as_words(folder: Path) -> None:
+    encoder = TEXT_ENCODERS.build("t5", folder=str(folder), max_length=7, fill=True)
+    theirs, tokenizer = T5EncoderModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    features = encoder.encode(SENTENCES)
+    batch = tokenizer(SENTENCES, padding="max_length", max_length=7, return_tensors="pt")
+    with torch.no_grad():
+        assert torch.equal(features.tokens, theirs(batch.input_ids).last_hidden_state)
+    assert features.mask.shape == (3, 7)
+    assert features.mask.all()
+    assert torch.equal(encoder.null(1).tokens[0], features.tokens[2])
+
+
 def test_umt5_has_positions_of_its_own_in_each_layer(folder: Path, tmp_path: Path) -> None:
     for file in folder.glob("tokenizer*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
