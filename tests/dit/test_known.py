@@ -80,30 +80,7 @@ def test_what_is_missing_or_would_be_ignored_is_refused(make_dit: MakeDiT, make_
         make_dit(known_mask_channels=2)
 
 
-@pytest.mark.parametrize("channels", [0, 4])
-def test_an_embedding_of_what_is_known_starts_as_nothing(
-    make_dit: MakeDiT, make_condition: MakeCondition, channels: int
-) -> None:
-    model = make_dit(known="embed", known_mask_channels=channels)
-    mask = torch.tensor([[True, False, False], [True, True, False]]) if channels else None
-    condition = dataclasses.replace(make_condition(2), known=torch.randn(SIZE), known_mask=mask)
-    latents, timestep = torch.randn(SIZE), torch.rand(2)
-    out = model(latents, timestep, condition)
-    out.square().sum().backward()
-    assert [key for key, value in model.known.named_parameters() if not value.grad.any()] == []
-    if mask is not None:
-        others = dataclasses.replace(condition, known_mask=~mask)
-        assert not torch.allclose(model(latents, timestep, others), out, atol=1e-3)
-    with pytest.raises(ValueError, match=r"condition\.known is missing"):
-        model(latents, timestep, make_condition(2))
-    # as it is before training, it is the model that knows nothing
-    new, plain = make_dit(known="embed", known_mask_channels=channels, random=False), make_dit()
-    weights = plain.state_dict()
-    new.load_state_dict({key: weights.get(key, value) for key, value in new.state_dict().items()})
-    assert torch.equal(new(latents, timestep, condition), plain(latents, timestep, make_condition(2)))
-
-
-def test_a_mask_of_pixels_may_be_fractions_and_one_of_frames_may_not(
+def test_known_latents_through_a_layer_of_their_own_are_added_to_the_tokens(
     make_dit: MakeDiT, make_condition: MakeCondition
 ) -> None:
     model = make_dit(known="add", known_mask_channels=1)
