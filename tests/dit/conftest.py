@@ -92,7 +92,8 @@ def is_release() -> Callable[[str, Layout, nn.Module], None]:
             sizes = {"latent_channels": build_part("vae", config["vae"]).spec.latent_channels}
         published, told = truth.state_dict(), {**truth.config, "_class_name": type(truth).__name__}
         knobs = layout.knobs(told, published)
-        asked = {**config["denoiser"], **sizes, "text_dim": knobs["text_dim"], "dit": config["dit"]}
+        widths = {key: knobs[key] for key in ("text_dim", "pooled_dim") if key in knobs}
+        asked = {**config["denoiser"], **sizes, **widths, "dit": config["dit"]}
         parts = {f"dit/{kind}": node for kind, node in config["dit"].items()}
         builders = {kind.split("/")[1]: functools.partial(build_part, kind, node) for kind, node in parts.items()}
         with torch.device("meta"):
@@ -102,6 +103,7 @@ def is_release() -> Callable[[str, Layout, nn.Module], None]:
                 sizes["latent_channels"],
                 knobs["text_dim"],
                 Parts(attention=build_part("attention", config["attention"]), **builders),
+                knobs.get("pooled_dim"),
             )
         assert layout.recognise(told, published)
         nodes = knobs.pop("dit")

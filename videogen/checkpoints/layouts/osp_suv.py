@@ -45,6 +45,8 @@ def _knobs(config: Config, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         count(tensors, rf"transformer_blocks\.{stage}\.(\d+)\.")
         for stage in range(count(tensors, r"transformer_blocks\.(\d+)\."))
     )
+    if any(blocks % 2 for blocks in stages):
+        raise ValueError(f"stages with {list(stages)} blocks: an even number each")
     sparse = tuple(config["sparse_n"]) if "sparse_n" in config else SPARSE.get(stages)
     if sparse is None or len(sparse) != len(stages):
         raise ValueError(f"sparse_n={sparse} of stages with {list(stages)} blocks: a config must say one a stage")
@@ -85,14 +87,22 @@ def _knobs(config: Config, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _schedule(stages: tuple[int, ...], sparse: tuple[int, ...]) -> str:
     """Skips of one kind and the other in turn; the last block is the last that reads the text."""
-    layers = []
-    for blocks, k in zip(stages, sparse, strict=True):
-        for index in range(blocks):
-            mode = "group" if index % 2 else "single"
-            layers.append("double()" if k == 1 else f"skiparse_double(mode={mode}, k={k}, over_padding=true)")
-    last = "last=true, spare=true)"
-    layers[-1] = layers[-1][:-1] + (last if layers[-1].endswith("()") else f", {last}")
-    return "[" + ", ".join(layer.removesuffix("()") for layer in layers) + "]"
+    items = [_stage(blocks, k) for blocks, k in zip(stages[:-1], sparse[:-1], strict=True)]
+    blocks, k = stages[-1], sparse[-1]
+    if k == 1:
+        items += [f"double*{blocks - 1}", "double(last=true, spare=true)"]
+    else:
+        items += [_stage(blocks - 2, k)] if blocks > 2 else []
+        items += [_skip("single", k), f"{_skip('group', k)[:-1]}, last=true, spare=true)"]
+    return f"[{', '.join(items)}]"
+
+
+def _stage(blocks: int, k: int) -> str:
+    return f"double*{blocks}" if k == 1 else f"[{_skip('single', k)}, {_skip('group', k)}]*{blocks // 2}"
+
+
+def _skip(mode: str, k: int) -> str:
+    return f"skiparse_double(mode={mode}, k={k}, over_padding=true)"
 
 
 def _renames(knobs: Config) -> list[tuple[str, str]]:
