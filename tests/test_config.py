@@ -11,7 +11,7 @@ import pytest
 from hydra.core.config_store import ConfigStore
 
 from videogen.checkpoints import save_part
-from videogen.config import ConfigError, build_parts, build_pipeline, compose, expand, part_configs
+from videogen.config import COMMANDS, ConfigError, build_parts, build_pipeline, compose, expand, part_configs
 from videogen.config.schema import CHOICES, COMMON, kind_of
 from videogen.kinds import KINDS, registry
 from videogen.schedulers import SCHEDULERS
@@ -67,13 +67,13 @@ def as_yaml(value: Any) -> Any:
     return [as_yaml(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-@pytest.mark.parametrize("command", ["generate", "reconstruct", "train", "evaluate"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_every_kind_of_part_and_only_training_has_data(command: str) -> None:
     config = compose(command, ["model=null"])
     assert {group: node(config, group)["name"] for group in CHOICES if group != "data"} == {
         group: name for group, name in CHOICES.items() if group != "data"
     }
-    assert ("data" in config) == (command == "train") == ("train" in config)
+    assert ("data" in config) == (command in ("train", "ablate")) == ("train" in config)
 
 
 def test_the_shipped_model_is_the_default_and_training_starts_without_its_weights() -> None:

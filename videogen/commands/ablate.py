@@ -46,7 +46,7 @@ class Choice(NamedTuple):
     @property
     def name(self) -> str:
         """The arguments in one line."""
-        return said(self.told)
+        return said(self.told) or "the model"
 
 
 def ablate(arguments: Sequence[str]) -> Path:
@@ -114,7 +114,7 @@ def time_steps(choices: Sequence[Choice], rounds: int) -> list[dict[str, float]]
         ValueError: all models together don't fit into memory.
     """
     needed = {
-        choice.name or "the model": choice.study.weights("denoiser", "float32") + choice.study.step["float32"].bytes
+        choice.name: choice.study.weights("denoiser", "float32") + choice.study.step["float32"].bytes
         for choice in choices
     }
     check_fits(needed, "compare fewer at once, or at a smaller size")
