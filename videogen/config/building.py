@@ -270,7 +270,7 @@ def _places(path: Path, names: list[str], *, training: bool) -> dict[str, Path]:
     """
     from videogen.checkpoints import is_published
 
-    if path.is_file():
+    if path.is_file() and not training:
         return dict.fromkeys(names, path)
     if len(names) == 1 and not (path / names[0]).is_dir() and is_published(path):
         return {names[0]: path}
