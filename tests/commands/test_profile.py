@@ -15,6 +15,8 @@ from videogen.config.files import presets, read
 from videogen.profiling.groups import OTHER
 
 MODELS = [name for name, path in presets("model").items() if "denoiser" in read(path).choices]
+#: one of each kind of network; the others take minutes together
+QUICK = {"shapes", "ltx_0_9", "cogvideox_2b", "osp_1_3", "videocrafter2"}
 Capture = pytest.CaptureFixture[str]
 
 
@@ -69,7 +71,9 @@ def test_fourteen_billion_parameters_in_seconds_without_allocating(capsys: Captu
     assert row(printed, "text encoder")[1] == "4.76 G"
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in MODELS]
+)
 def test_every_model_can_be_looked_through(name: str) -> None:
     # a short clip of the model's own: what depends on its size is arithmetic
     config = compose("profile", [f"model={name}", "batch_size=2"])
