@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,6 +93,7 @@ RELEASES = {
     "osp_1_2": Release("opensora_plan", PLAN_1_2, PixArtTransformer2DModel),
     "osp_1_3": Release("opensora_plan", PLAN_1_3, PixArtTransformer2DModel),
     "osp_1_3_inpaint": Release("opensora_plan", INPAINT, None),
+    "opensora_1_0": Release("stdit", {}, None),
     "opensora_1_2": Release("stdit3", OPEN_SORA, None),
 }
 # as published: 1.06B and 2.77B (11.1 GB) of Open-Sora-Plan, 1.21B (4.84 GB) of Open-Sora
@@ -102,17 +104,22 @@ BILLIONS = {
     "osp_1_2": 2.77,
     "osp_1_3": 2.77,
     "osp_1_3_inpaint": 2.78,
+    # which its authors count as 724M, of 2 ** 20 each
+    "opensora_1_0": 0.76,
     "opensora_1_2": 1.21,
 }
-# a block of Open-Sora's, layer by layer: table, queries to values, out, the text's, two of the MLP, two norms of heads
-DIM = 1152
-STDIT_BLOCK = 6 * DIM + 2 * (3 * DIM + DIM) * (DIM + 1) + 8 * DIM * DIM + 5 * DIM + 2 * DIM // 16
-# three embeddings of time, of frames a second, of text; the shared modulation; patches in and out with a table of two
-STDIT_REST = 2 * ((256 + 1) * DIM + (DIM + 1) * DIM) + (T5_DIM + 1) * DIM + (DIM + 1) * DIM + (DIM + 1) * 6 * DIM
-# what v1.3 has for inpainting beyond the other: embeddings of 8 channels of latents and 4 of mask, of two layers each
-PLAN_DIM = 2304
-EMBEDDED = (8 * 4 + 1) * PLAN_DIM + (4 * 4 + 1) * PLAN_DIM + 2 * PLAN_DIM * PLAN_DIM
-STDIT = 56 * STDIT_BLOCK + STDIT_REST + (16 + 1) * DIM + 2 * DIM + (DIM + 1) * 32
+# the classes without a twin in diffusers, layer by layer. Open-Sora: a block is a table, attentions of queries, values
+# and out, an MLP, in 1.2 norms of heads; around it stand embeddings of time, of text, in 1.2 of frames a second, the
+# shared modulation, patches in and out with a table of two rows
+DIM, PLAN_DIM = 1152, 2304
+ATTENTION, MLP, EMBEDDING = 4 * DIM * (DIM + 1), 8 * DIM * DIM + 5 * DIM, (256 + 1) * DIM + (DIM + 1) * DIM
+AROUND = (T5_DIM + 1) * DIM + (DIM + 1) * DIM + (DIM + 1) * 6 * DIM + (16 + 1) * DIM + 2 * DIM + (DIM + 1) * 32
+SUMS = {
+    "opensora_1_0": 28 * (6 * DIM + 3 * ATTENTION + MLP) + EMBEDDING + AROUND,
+    "opensora_1_2": 56 * (6 * DIM + 2 * ATTENTION + MLP + 2 * DIM // 16) + 2 * EMBEDDING + AROUND,
+    # v1.3 and, for 8 channels of latents and 4 of mask, embeddings of two layers each
+    "osp_1_3_inpaint": 2771981600 + (8 * 4 + 1) * PLAN_DIM + (4 * 4 + 1) * PLAN_DIM + 2 * PLAN_DIM * PLAN_DIM,
+}
 
 
 def build(preset: str) -> tuple[dict[str, Any], nn.Module]:
@@ -127,6 +134,13 @@ def build(preset: str) -> tuple[dict[str, Any], nn.Module]:
     return {**config["denoiser"], **wiring, "dit": config["dit"]}, model
 
 
+def places(place: int, half: int) -> torch.Tensor:
+    """The first two codes of a table, as far as they tell its scale."""
+    table = torch.zeros(1, 2, DIM)
+    table[0, place, 0], table[0, place, half] = math.sin(1), math.cos(1)
+    return table
+
+
 def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
@@ -138,8 +152,10 @@ def test_it_is_the_release(preset: str) -> None:
     asked, model = build(preset)
     layout = families()[family]
     if truth_class is None:
-        published = layout.to_published(model.state_dict(), asked)
-        size = STDIT if family == "stdit3" else count(build("osp_1_3")[1]) + EMBEDDED
+        published, size = layout.to_published(model.state_dict(), asked), SUMS[preset]
+        # in a file of 1.0 the places stand beside the weights
+        tables = {"pos_embed": (1, DIM // 4), "pos_embed_temporal": (1, DIM // 2)}
+        published |= {key: places(*where) for key, where in tables.items()} if family == "stdit" else {}
     else:
         accepted = inspect.signature(truth_class.__init__).parameters
         told = {key: value for key, value in config.items() if key in accepted}

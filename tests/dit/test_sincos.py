@@ -139,8 +139,13 @@ def test_stills_skip_the_layer_where_it_is_for_videos_alone(randomised: Any) -> 
     assert torch.allclose(mixed[1], alone[0], atol=1e-6)
 
 
-def test_a_padded_clip_s_time_starts_with_its_own_first_frame(make_dit: Any, make_condition: Any, row: Any) -> None:
-    model = make_dit({"name": "temporal", "time_code": 1.0, "stills": False}, parts={"position": {"name": "sincos"}})
+@pytest.mark.parametrize(
+    "block", [{"name": "temporal", "time_code": 1.0, "stills": False}, {"name": "stdit", "time_code": 1.0}]
+)
+def test_a_padded_clip_s_time_starts_with_its_own_first_frame(
+    make_dit: Any, make_condition: Any, row: Any, block: dict[str, Any]
+) -> None:
+    model = make_dit(block, parts={"position": {"name": "sincos"}})
     valid = torch.zeros(2, 3, 4, 6, dtype=torch.bool)
     valid[0, 1:, :2], valid[1, 2, 2:, 2:] = True, True
     cuts = (slice(1, 3), slice(0, 2), slice(0, 6)), (slice(2, 3), slice(2, 4), slice(2, 6))
@@ -154,6 +159,9 @@ def test_a_padded_clip_s_time_starts_with_its_own_first_frame(make_dit: Any, mak
 def test_a_divisor_of_time_is_above_zero(randomised: Any) -> None:
     with pytest.raises(ValueError, match=r"time_code=0\.0"):
         temporal(randomised, time_code=0.0)
+    parts = choose()
+    with pytest.raises(ValueError, match=r"time_code=-1\.0"):
+        BLOCKS.build("stdit", 8, 2, parts.kit(parts.modulation(8, 8, parts.norm), bias=True), time_code=-1.0)
 
 
 def test_sides_that_are_no_multiple_of_a_patch_are_filled_up_on_request(make_dit: Any, make_condition: Any) -> None:

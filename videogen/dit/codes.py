@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -51,6 +52,15 @@ def clip_axis(
     used = valid.view(-1, *grid).any(dim=tuple({1, 2, 3} - {axis + 1}))
     first = torch.where(used, index, float(grid[axis])).amin(1, keepdim=True)
     return index - first, used.sum(1, keepdim=True).float()
+
+
+def frame_code(
+    grid: tuple[int, int, int], divisor: float, like: Float[Tensor, "b n dim"], valid: Bool[Tensor, "b n"] | None
+) -> Float[Tensor, "b_or_1 n dim"]:
+    """A fixed sin-cos code of each token's frame, counted from its clip's first one, divided; of the tokens' dtype."""
+    frames, _ = clip_axis(grid, 0, like.device, valid)
+    code = sines_first(frames / divisor, like.shape[-1]).to(like.dtype)
+    return repeat(code, "b t d -> b (t s) d", s=grid[1] * grid[2])
 
 
 def centred_code(

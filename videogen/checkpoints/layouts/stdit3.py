@@ -10,7 +10,7 @@ from torch import Tensor
 
 from videogen.checkpoints.layout import Config, Layout
 from videogen.checkpoints.layouts import LAYOUTS
-from videogen.checkpoints.transforms import Transform, rearranged
+from videogen.checkpoints.layouts._stdit import NODES, RENAMES, stdit_transforms
 
 
 def _recognise(config: Config, keys: Collection[str]) -> bool:
@@ -42,12 +42,8 @@ def _knobs(config: Config, keys: Collection[str]) -> dict[str, Any]:
         "null_tokens": config["model_max_length"],
         "dit": {
             "position": {"name": "sincos", "base": 0, "reference": config["input_sq_size"], "time": "rotary"},
-            "modulation": {"name": "adaln_single"},
-            "norm": {"name": "layer"},
             "qk_norm": {"name": "rms" if qk_norm else "none"},
-            "mlp": {"name": "gelu"},
-            "cross": {"name": "attention", "norm": "none", "qk_norm": False},
-            "caption": {"name": "mlp"},
+            **NODES,
         },
     }
 
@@ -57,32 +53,10 @@ def _renames(knobs: Config) -> list[tuple[str, str]]:
     blocks = [f"{half}.{pair}" for pair in range(knobs["depth"] // 2) for half in halves]
     return [
         *((rf"^blocks\.{index}\.", f"{name}.") for index, name in enumerate(blocks)),
-        (r"(blocks\.\d+)\.modulation\.table$", r"\1.scale_shift_table"),
-        (r"\.attention\.qkv\.", ".attn.qkv."),
-        (r"\.attention\.norm_([qk])\.", r".attn.\1_norm."),
-        (r"\.attention\.out\.", ".attn.proj."),
-        (r"\.cross\.(q|kv)\.", r".cross_attn.\1_linear."),
-        (r"\.cross\.out\.", ".cross_attn.proj."),
-        (r"(blocks\.\d+)\.mlp\.0\.", r"\1.mlp.fc1."),
-        (r"(blocks\.\d+)\.mlp\.2\.", r"\1.mlp.fc2."),
-        (r"^embed\.", "x_embedder.proj."),
-        (r"^time\.mlp\.", "t_embedder.mlp."),
+        (r"\.attention\.", ".attn."),
         (r"^scalars\.fps\.mlp\.", "fps_embedder.mlp."),
-        (r"^shared\.1\.", "t_block.1."),
-        (r"^text\.0\.", "y_embedder.y_proj.fc1."),
-        (r"^text\.2\.", "y_embedder.y_proj.fc2."),
-        (r"^null_text$", "y_embedder.y_embedding"),
-        (r"^modulation\.table$", "final_layer.scale_shift_table"),
-        (r"^out\.", "final_layer.linear."),
+        *RENAMES,
     ]
-
-
-def _transforms(knobs: Config) -> dict[str, Transform]:
-    sizes = dict(zip("thw", knobs["patch_size"], strict=True))
-    return {
-        r"x_embedder\.proj\.weight": rearranged("d c t h w -> d (c t h w)", **sizes),
-        r"final_layer\.linear\..*": rearranged("(t h w c) ... -> (c t h w) ...", **sizes),
-    }
 
 
 def _constants(knobs: Config) -> dict[str, Tensor]:
@@ -97,7 +71,7 @@ LAYOUT = Layout(
     recognise=_recognise,
     knobs=_knobs,
     renames=_renames,
-    transforms=_transforms,
+    transforms=stdit_transforms,
     constants=_constants,
     untold=("default_fps",),
 )

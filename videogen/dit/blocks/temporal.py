@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from einops import repeat
 from jaxtyping import Float
 from torch import Tensor
 
 from videogen.dit.blocks import BLOCKS, BlockCondition, Kit
-from videogen.dit.codes import clip_axis, sines_first
+from videogen.dit.codes import clip_axis, frame_code
 from videogen.dit.layers import PatternBlock
 from videogen.dit.patterns import Temporal
 
@@ -52,12 +51,12 @@ class TemporalBlock(PatternBlock):
         """(B, N, D) -> (B, N, D) with N = T * H * W; the text stays as it is."""
         if condition.grid[0] == 1 and not self.stills:
             return tokens, text
-        frames, length = clip_axis(condition.grid, 0, tokens.device, condition.valid)
+        _, length = clip_axis(condition.grid, 0, tokens.device, condition.valid)
         # of clips in a padded batch, (B or 1, 1, 1)
         still = (length == 1)[..., None]
         moved = tokens
         if self.time_code is not None:
-            code = sines_first(frames / self.time_code, tokens.shape[-1]).masked_fill(still, 0.0).to(tokens.dtype)
-            moved = tokens + repeat(code, "b t d -> b (t s) d", s=condition.grid[1] * condition.grid[2])
+            code = frame_code(condition.grid, self.time_code, tokens, condition.valid)
+            moved = tokens + code.masked_fill(still, 0.0)
         moved, text = super().forward(moved, text, condition)
         return moved if self.stills else tokens.where(still, moved), text
