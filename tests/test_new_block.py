@@ -39,10 +39,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def python(installed: Path, *arguments: str, stdin: str = "") -> str:
-    """What Python prints with that copy; -P, so that no other one is found in the folder it runs in."""
+    """What Python prints with that copy."""
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     done = subprocess.run(
-        [sys.executable, "-P", *arguments], input=stdin, env=environment, cwd=installed, capture_output=True, text=True
+        [sys.executable, *arguments], input=stdin, env=environment, cwd=installed, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
