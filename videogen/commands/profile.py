@@ -74,11 +74,8 @@ def report(found: Study, config: Mapping[str, Any]) -> str:
         f"{_clips(config)}{guided if inputs.batch > config['batch_size'] else ''}",
         f"latents {_shape(inputs.latents)}, {t * h * w} tokens ({_shape(found.grid)}), text of {inputs.text_length}",
         "",
-        ROW.format("part", "parameters", "FLOPs", "share"),
-        *(
-            ROW.format(name, amount(held), "" if done is None else amount(done), share)
-            for name, held, done, share in rows
-        ),
+        _row("part", "parameters", "FLOPs", "share"),
+        *(_row(name, amount(held), "" if done is None else amount(done), share) for name, held, done, share in rows),
     ]
     memory = {
         f"weights of the {part}": {dtype: found.weights(part, dtype) for dtype in DTYPES} for part in found.parameters
@@ -100,12 +97,16 @@ def report_vae(config: Mapping[str, Any]) -> str:
             f"{_clips(config)}; a VAE alone",
             f"latents {_shape(latents)}",
             "",
-            ROW.format("part", "parameters", "FLOPs", ""),
-            ROW.format("VAE, decoding once", amount(count), amount(cost.flops.total()), ""),
+            _row("part", "parameters", "FLOPs", ""),
+            _row("VAE, decoding once", amount(count), amount(cost.flops.total()), ""),
             "",
             f"float32: weights {size(4 * count)}, decoding {size(cost.bytes)} beside them",
         ]
     )
+
+
+def _row(*cells: str) -> str:
+    return ROW.format(*cells).rstrip()
 
 
 def _memory(rows: Mapping[str, Mapping[str, int]]) -> list[str]:
