@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from videogen.checkpoints.layouts.videogpt import LAYOUT
 from videogen.vae._codebook import Codebook, Quantised
-from videogen.vae.vqvae import VQVAE
+from videogen.vae.vqvae import VQVAE, SameConvTranspose
 
 TINY = {"base_channels": 8, "num_res_blocks": 1, "latent_channels": 6, "codebook_size": 16}
 
@@ -169,3 +169,28 @@ def test_settings_and_codes_that_do_not_fit_are_refused() -> None:
             vae.decode_codes(torch.tensor([0, code]).view(1, 2, 1, 1))
     with pytest.raises(ValueError, match="choose a causal VAE"):
         next(vae.encode_stream(torch.zeros(1, 3, 8, 8, 8).split(4, dim=2)))
+
+
+@pytest.mark.parametrize("frames", [1, 5])
+def test_an_upsampler_gives_the_same_with_and_without_gradients_and_these_are_right_in_half_precision(
+    frames: int, distance
+) -> None:
+    """Of an image, PyTorch 2.14 takes the gradient of a padded transposed convolution from memory that nobody wrote."""
+    torch.manual_seed(0)
+    layer = SameConvTranspose(8, 3, 4, (1, 2, 2)).bfloat16()
+    x, slope = torch.randn(2, 8, frames, 8, 9).bfloat16(), torch.randn(2, 3, frames, 16, 18).bfloat16()
+    gradients = []
+    for dtype in (torch.bfloat16, torch.float64):
+        layer, given = layer.to(dtype), x.to(dtype, copy=True)
+        with torch.no_grad():
+            plain = layer(given)
+        given.requires_grad_()
+        # what is freed is what the next tensors are made of
+        junk = [torch.full((size,), float("nan")) for size in (100, 1_000, 10_000, 100_000) for _ in range(3)]
+        del junk
+        out = layer(given)
+        assert distance(out.detach(), plain) < 1e-2
+        out.backward(slope.to(dtype))
+        gradients.append(given.grad.double())
+    # rounded once to 8 bits
+    assert distance(*gradients) < 1e-2

@@ -187,7 +187,14 @@ class SameConvTranspose(nn.ConvTranspose3d):
         super().__init__(channels_in, channels_out, kernel, stride, padding=kernel - 1)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        return super().forward(F.pad(x, _same_padding(self.kernel_size, self.stride)))
+        x = F.pad(x, _same_padding(self.kernel_size, self.stride))
+        if not x.requires_grad:
+            return super().forward(x)
+        # what the layer's padding leaves out, left out by hand: on a CPU, in bfloat16, PyTorch 2.14 else takes the
+        # gradient of few frames from memory that nobody wrote
+        whole = F.conv_transpose3d(x, self.weight, self.bias, self.stride)
+        time, height, width = (slice(kernel - 1, 1 - kernel) for kernel in self.kernel_size)
+        return whole[:, :, time, height, width]
 
 
 class ResBlock(nn.Module):
