@@ -134,9 +134,10 @@ def test_samples_of_a_batch_do_not_see_each_other(vae, distance) -> None:
     batch = clip(vae.spec, batch=3)
     latents = vae.encode(batch).mode()
     video = vae.decode(latents)
+    # another batch makes sums in another order: float32's roundings through some hundred layers, 1.02e-5 at most seen
     for i in range(3):
-        assert distance(vae.encode(batch[i : i + 1]).mode(), latents[i : i + 1]) < 1e-5
-        assert distance(vae.decode(latents[i : i + 1]), video[i : i + 1]) < 1e-5
+        assert distance(vae.encode(batch[i : i + 1]).mode(), latents[i : i + 1]) < 2e-5
+        assert distance(vae.decode(latents[i : i + 1]), video[i : i + 1]) < 2e-5
 
 
 @torch.no_grad()
