@@ -49,14 +49,14 @@ def test_every_combination_is_a_row(here: Path, capsys: Capture) -> None:
 
 
 def test_what_doesnt_go_together_is_listed_and_the_rest_compared(here: Path, capsys: Capture) -> None:
-    swept = ["dit.modulation=adaln_zero,adaln_single", "dit.mlp=gelu,swiglu", "denoiser.time_dim=48"]
+    swept = ["dit.modulation=adaln_zero,adaln_single", "dit.mlp=gelu,swiglu", "dit.time.dim=48"]
     assert main(["ablate", *swept, *SMALL]) == 0
     report = json.loads((here / "ablation.json").read_text())
     assert [(row["dit.modulation"], row["dit.mlp"]) for row in report["rows"]] == [
         ("adaln_zero", "gelu"),
         ("adaln_zero", "swiglu"),
     ]
-    reason = "adaln_single needs time_dim = dim = 24, not 48: leave time_dim out"
+    reason = "adaln_single needs dit.time.dim = dim = 24, not 48: leave dit.time.dim out"
     combinations = [f"dit.modulation=adaln_single dit.mlp={mlp}" for mlp in ("gelu", "swiglu")]
     assert report["refused"] == dict.fromkeys(combinations, reason)
     assert f"not compared: {combinations[0]}: {reason}\n" in capsys.readouterr().out
@@ -65,7 +65,7 @@ def test_what_doesnt_go_together_is_listed_and_the_rest_compared(here: Path, cap
 
 def test_nothing_to_compare_is_an_error(here: Path, capsys: Capture) -> None:
     for arguments, message in {
-        ("dit.modulation=adaln_single", "denoiser.time_dim=48"): "adaln_single needs time_dim = dim = 24, not 48",
+        ("dit.modulation=adaln_single", "dit.time.dim=48"): "adaln_single needs dit.time.dim = dim = 24, not 48",
         ("dit.block=full3d,fulll3d", "denoiser.dim=25"): "dit.block=fulll3d: dit.block=fulll3d: no dit/block is called",
         ("rounds=1,2",): "rounds= says how all are compared: give one value",
         ("output=no/where",): "output=no/where can't be written: give a name in a folder that exists",

@@ -163,10 +163,18 @@ for value in model.parameters():
 text, mask = torch.randn(2, 5, 10), torch.tensor([[True] * 5, [True, True, True, False, False]])
 given = torch.randn(2, 3, 3, 4, 4), torch.rand(2), Condition(text=text, text_mask=mask, pooled=torch.randn(2, 10))
 wanted = model(*given)
+wanted.square().sum().backward()
+learnt = {name: value.grad for name, value in model.named_parameters()}
+model.zero_grad()
 got = torch.compile(model, fullgraph=True, backend="aot_eager")(*given)
 assert wanted.std() > 0.01 and torch.allclose(got, wanted, atol=1e-6), (got - wanted).abs().max()
 got.square().sum().backward()
-assert all(value.grad is not None for value in model.parameters())
+for name, value in model.named_parameters():
+    # nothing reads what the last block makes of the text
+    if learnt[name] is None:
+        assert value.grad is None or not value.grad.any(), name
+    else:
+        assert torch.allclose(value.grad, learnt[name], rtol=1e-4, atol=1e-5), name
 """
 
 

@@ -153,7 +153,7 @@ def test_time_and_pooled_text_matter(make_dit: MakeDiT, make_condition: MakeCond
         model(latents, torch.tensor([0.5]), dataclasses.replace(condition, pooled=None)), out, atol=1e-3
     )
     # 0.5 of [0, 1] and step 500 of 1000 are the same time
-    steps = make_dit(timestep_scale=1.0)
+    steps = make_dit(parts={"time": {"name": "sincos", "scale": 1.0}})
     assert torch.allclose(steps(latents, torch.tensor([500]), condition), out, atol=1e-5)
 
 
@@ -224,7 +224,8 @@ def test_parts_go_together(
 
 
 def test_scalars_are_read_and_a_learned_variance_is_predicted(make_dit: MakeDiT, make_condition: MakeCondition) -> None:
-    model, latents, timestep = make_dit(scalars=("fps",), learned_sigma=True), torch.randn(2, 3, 2, 4, 6), torch.rand(2)
+    fps = {"time": {"name": "sincos", "scalars": ("fps",)}}
+    model, latents, timestep = make_dit(parts=fps, learned_sigma=True), torch.randn(2, 3, 2, 4, 6), torch.rand(2)
     slow, fast = (dataclasses.replace(make_condition(2), fps=torch.full((2,), fps)) for fps in (8.0, 24.0))
     assert model(latents, timestep, slow).shape == (2, 6, 2, 4, 6)
     assert not torch.allclose(model(latents, timestep, slow), model(latents, timestep, fast), atol=1e-3)
@@ -256,7 +257,7 @@ def test_wrong_inputs_are_refused_with_a_remedy(make_dit: MakeDiT, make_conditio
 
 def test_what_the_knobs_rule_out_is_refused(make_dit: MakeDiT, make_condition: MakeCondition) -> None:
     with pytest.raises(ValueError, match=r"dit would ignore condition.pooled"):
-        make_dit(text_pooled=False)(torch.randn(2, 3, 2, 4, 6), torch.rand(2), make_condition(2))
+        make_dit(parts={"pool": "none"})(torch.randn(2, 3, 2, 4, 6), torch.rand(2), make_condition(2))
     with pytest.raises(ValueError, match="a timestep a frame needs patches of 1 frame, not 2"):
         make_dit(patch_size=(2, 2, 2))(torch.randn(2, 3, 2, 4, 6), torch.rand(2, 2), make_condition(2))
     with pytest.raises(ValueError, match="dim 24 can't be split over 5 heads"):

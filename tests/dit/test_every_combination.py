@@ -68,11 +68,12 @@ def refusal(**parts: str) -> str | None:
 
 FULL = {kind: REGISTRIES[kind].names() for kind in WHOLE}
 FULL["attention"] = [name for name in ATTENTION.names() if on_cpu(name)]
-#: what some other part has to be chosen for, as image tokens, goes with no combination of defaults
+#: what some other part has to be chosen for, as image tokens, goes with no combination of defaults; and known latents
+#: aren't what a sentence gives
 DRAWN = {
     kind: [name for name in REGISTRIES[kind].names() if refusal(**{kind: name}) is None]
     for kind in REGISTRIES
-    if kind not in WHOLE
+    if kind not in (*WHOLE, "known")
 }
 DRAWN["scheduler"] = SCHEDULERS.names()
 MAINS = len(FULL["attention"]) * len(FULL["block"]) * len(FULL["position"]) * len(FULL["modulation"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,10 @@ from videogen.dit.parts import choose
 
 MakeDiT, MakeCondition = Callable[..., DiT], Callable[..., Condition]
 SIZE = (2, 3, 2, 4, 4)
-DECOUPLED = {"cross": "decoupled"}
+
+
+def decoupled(positions: int) -> dict[str, Any]:
+    return {"cross": "decoupled", "image_tokens": {"name": "mlp", "image_dim": 8, "positions": positions}}
 
 
 @pytest.mark.parametrize("qk_norm", ["rms", "none"])
@@ -44,7 +48,7 @@ def test_decoupled_attention_is_the_sum_of_two(randomised: Callable[[nn.Module],
 
 @pytest.mark.parametrize("positions", [0, 4])
 def test_a_model_reads_the_image(make_dit: MakeDiT, make_condition: MakeCondition, positions: int) -> None:
-    model = make_dit(parts=DECOUPLED, image_dim=8, image_positions=positions)
+    model = make_dit(parts=decoupled(positions))
     condition = dataclasses.replace(make_condition(2), image=torch.randn(2, 4, 8))
     latents, timestep = torch.randn(SIZE), torch.rand(2)
     out = model(latents, timestep, condition)
@@ -63,17 +67,15 @@ def test_a_model_reads_the_image(make_dit: MakeDiT, make_condition: MakeConditio
 
 
 def test_images_that_nothing_reads_are_refused(make_dit: MakeDiT, make_condition: MakeCondition) -> None:
-    with pytest.raises(ValueError, match=r"image_dim=8, and no block reads image tokens: use dit\.cross=decoupled"):
-        make_dit(image_dim=8)
-    with pytest.raises(ValueError, match="the blocks read image tokens and image_dim=0 embeds none"):
-        make_dit(parts=DECOUPLED)
-    with pytest.raises(ValueError, match="image_positions=3 are of image tokens"):
-        make_dit(image_positions=3)
+    with pytest.raises(ValueError, match=r"no block reads image tokens: use dit\.cross=decoupled"):
+        make_dit(parts={"image_tokens": "mlp"})
+    with pytest.raises(ValueError, match=r"the blocks read image tokens and dit\.image_tokens=none gives none"):
+        make_dit(parts={"cross": "decoupled"})
     latents, timestep, condition = torch.randn(SIZE), torch.rand(2), make_condition(2)
     image = torch.randn(2, 4, 8)
     with pytest.raises(ValueError, match=r"dit would ignore condition\.image"):
         make_dit()(latents, timestep, dataclasses.replace(condition, image=image))
-    model = make_dit(parts=DECOUPLED, image_dim=8, image_positions=3)
+    model = make_dit(parts=decoupled(3))
     with pytest.raises(ValueError, match=r"condition\.image has the shape \(2, 4, 8\): this model takes \(2, 3, 8\)"):
         model(latents, timestep, dataclasses.replace(condition, image=image))
     with pytest.raises(ValueError, match=r"condition\.image is read beside condition\.text"):

@@ -4,35 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
 from videogen.denoiser import Condition
-from videogen.dit.known import with_known
+from videogen.dit.known._channels import known_channels
 from videogen.dit.model import DiT
 
 MakeDiT, MakeCondition = Callable[..., DiT], Callable[..., Condition]
 SIZE = (2, 3, 3, 4, 4)
 
 
+def taking(name: str, mask_channels: int = 0) -> dict[str, Any]:
+    return {"known": {"name": name, "mask_channels": mask_channels}}
+
+
 def test_channels_stand_in_order() -> None:
     latents, known = torch.randn(SIZE), torch.randn(SIZE)
     frames = torch.tensor([[True, False, False], [True, False, True]])
-    plain = with_known(latents, Condition(known=known), 0)
-    assert torch.equal(plain, torch.cat([latents, known], dim=1))
-    joined = with_known(latents, Condition(known=known, known_mask=frames), 2)
-    assert torch.equal(joined[:, :3], latents)
-    assert torch.equal(joined[:, 3:5], frames[:, None, :, None, None].expand(2, 2, 3, 4, 4).float())
-    assert torch.equal(joined[:, 5:], known)
+    assert torch.equal(known_channels(latents, Condition(known=known), 0), known)
+    joined = known_channels(latents, Condition(known=known, known_mask=frames), 2)
+    assert torch.equal(joined[:, :2], frames[:, None, :, None, None].expand(2, 2, 3, 4, 4).float())
+    assert torch.equal(joined[:, 2:], known)
     # a mask of its own for each channel and place, as for the frames of video behind a latent one
     places = torch.rand(2, 2, 3, 4, 4) > 0.5
-    assert torch.equal(with_known(latents, Condition(known=known, known_mask=places), 2)[:, 3:5], places.float())
+    assert torch.equal(known_channels(latents, Condition(known=known, known_mask=places), 2)[:, :2], places.float())
 
 
 @pytest.mark.parametrize("channels", [0, 1, 4])
 def test_the_model_sees_what_is_known(make_dit: MakeDiT, make_condition: MakeCondition, channels: int) -> None:
-    model = make_dit(known="concat", known_mask_channels=channels)
+    model = make_dit(parts=taking("concat", channels))
     mask = torch.tensor([[True, False, False], [True, True, False]]) if channels else None
     condition = dataclasses.replace(make_condition(2), known=torch.randn(SIZE), known_mask=mask)
     latents, timestep = torch.randn(SIZE), torch.rand(2)
@@ -49,7 +52,7 @@ def test_the_model_sees_what_is_known(make_dit: MakeDiT, make_condition: MakeCon
 
 
 def test_padding_may_hold_anything(make_dit: MakeDiT, make_condition: MakeCondition) -> None:
-    model = make_dit(known="concat")
+    model = make_dit(parts=taking("concat"))
     valid = torch.ones(2, 3, 4, 4, dtype=torch.bool)
     valid[1, :, 2:] = False
     condition = dataclasses.replace(make_condition(2, valid=valid), known=torch.randn(SIZE))
@@ -63,7 +66,7 @@ def test_what_is_missing_or_would_be_ignored_is_refused(make_dit: MakeDiT, make_
     known, mask = torch.randn(SIZE), torch.ones(2, 3, dtype=torch.bool)
     with pytest.raises(ValueError, match=r"dit would ignore condition\.known"):
         make_dit()(latents, timestep, dataclasses.replace(condition, known=known))
-    unmasked, masked = make_dit(known="concat"), make_dit(known="concat", known_mask_channels=4)
+    unmasked, masked = make_dit(parts=taking("concat")), make_dit(parts=taking("concat", 4))
     with pytest.raises(ValueError, match=r"condition\.known is missing"):
         unmasked(latents, timestep, condition)
     with pytest.raises(ValueError, match=r"dit would ignore condition\.known_mask"):
@@ -74,16 +77,14 @@ def test_what_is_missing_or_would_be_ignored_is_refused(make_dit: MakeDiT, make_
         masked(latents, timestep, dataclasses.replace(condition, known=known, known_mask=mask[:, :2]))
     with pytest.raises(ValueError, match=r"condition\.known has the shape"):
         unmasked(latents, timestep, dataclasses.replace(condition, known=known[:, :2]))
-    with pytest.raises(
-        ValueError, match=r"known_mask_channels=2 is 0 or more, and above 0 with known=concat, add or embed alone"
-    ):
-        make_dit(known_mask_channels=2)
+    with pytest.raises(ValueError, match="mask_channels=-1 is below 0: use 0 for no mask"):
+        make_dit(parts=taking("concat", -1))
 
 
 def test_known_latents_through_a_layer_of_their_own_are_added_to_the_tokens(
     make_dit: MakeDiT, make_condition: MakeCondition
 ) -> None:
-    model = make_dit(known="add", known_mask_channels=1)
+    model = make_dit(parts=taking("add", 1))
     latents, timestep, condition = torch.randn(SIZE), torch.rand(2), make_condition(2)
     nothing = {"known": torch.zeros(SIZE), "known_mask": torch.zeros(2, 3, dtype=torch.bool)}
     given = {"known": torch.randn(SIZE), "known_mask": torch.tensor([[True, False, False]] * 2)}
@@ -92,7 +93,7 @@ def test_known_latents_through_a_layer_of_their_own_are_added_to_the_tokens(
     seen = model(latents, timestep, dataclasses.replace(condition, **given))
     assert not torch.allclose(seen, out, atol=1e-3)
     # the layer's own product, mask first
-    model.known.weight.data.zero_()
+    model.known.layer.weight.data.zero_()
     assert torch.equal(
         model(latents, timestep, dataclasses.replace(condition, **given)), model(latents, timestep, condition)
     )
@@ -104,7 +105,7 @@ def test_known_latents_through_a_layer_of_their_own_are_added_to_the_tokens(
 def test_an_embedding_of_what_is_known_starts_as_nothing(
     make_dit: MakeDiT, make_condition: MakeCondition, channels: int
 ) -> None:
-    model = make_dit(known="embed", known_mask_channels=channels)
+    model = make_dit(parts=taking("embed", channels))
     mask = torch.tensor([[True, False, False], [True, True, False]]) if channels else None
     condition = dataclasses.replace(make_condition(2), known=torch.randn(SIZE), known_mask=mask)
     latents, timestep = torch.randn(SIZE), torch.rand(2)
@@ -117,7 +118,7 @@ def test_an_embedding_of_what_is_known_starts_as_nothing(
     with pytest.raises(ValueError, match=r"condition\.known is missing"):
         model(latents, timestep, make_condition(2))
     # as it is before training, it is the model that knows nothing
-    new, plain = make_dit(known="embed", known_mask_channels=channels, random=False), make_dit()
+    new, plain = make_dit(parts=taking("embed", channels), random=False), make_dit()
     weights = plain.state_dict()
     new.load_state_dict({key: weights.get(key, value) for key, value in new.state_dict().items()})
     assert torch.equal(new(latents, timestep, condition), plain(latents, timestep, make_condition(2)))
@@ -126,7 +127,7 @@ def test_an_embedding_of_what_is_known_starts_as_nothing(
 def test_a_mask_of_pixels_may_be_fractions_and_one_of_frames_may_not(
     make_dit: MakeDiT, make_condition: MakeCondition
 ) -> None:
-    model = make_dit(known="embed", known_mask_channels=2)
+    model = make_dit(parts=taking("embed", 2))
     condition = dataclasses.replace(make_condition(2), known=torch.randn(SIZE))
     latents, timestep, places = torch.randn(SIZE), torch.rand(2), torch.rand(2, 2, 3, 4, 4) > 0.5
     out = model(latents, timestep, dataclasses.replace(condition, known_mask=places))

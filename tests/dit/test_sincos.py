@@ -179,8 +179,8 @@ def test_sides_that_are_no_multiple_of_a_patch_are_filled_up_on_request(make_dit
 
 
 def test_a_default_for_what_is_not_embedded_is_refused(make_dit: Any) -> None:
-    with pytest.raises(ValueError, match=r"default_fps=24\.0 is for scalars=\[fps\]"):
-        make_dit(default_fps=24.0)
+    with pytest.raises(ValueError, match=r"default_fps=24\.0 is for dit\.time\.scalars=\[fps\]"):
+        make_dit(parts={"time": {"name": "sincos", "default_fps": 24.0}})
 
 
 def test_a_size_that_no_position_asks_for_is_refused(make_dit: Any) -> None:

@@ -71,7 +71,7 @@ def test_the_size_is_needed_and_frames_a_second_have_a_default(golden: Golden) -
         model(latents, timestep, Condition(text=text))
     with pytest.raises(ValueError, match=r"condition\.size has the shape \(2,\): this model takes \(1, 2\)"):
         model(latents, timestep, Condition(text=text, size=size[0]))
-    model.default_fps = 24.0
+    model.time.default_fps = 24.0
     with torch.no_grad():
         default = model(latents, timestep, Condition(text=text, size=size))
         told = model(latents, timestep, Condition(text=text, size=size, fps=torch.tensor([24.0])))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import videogen
+from videogen.dit.parts import choose
 from videogen.pipelines.guidance import guide, stack_features
 from videogen.pipelines.text_to_video import Sampling, TextToVideo
 from videogen.text import TextFeatures
@@ -23,11 +24,11 @@ def pipeline(scheduler: str = "rectified_flow", scalars: tuple[str, ...] = (), *
         "dit",
         4,
         16,
+        choose(time={"name": "sincos", "scalars": scalars}),
         dim=32,
         depth=2,
         num_heads=2,
         patch_size=(1, 1, 1),
-        scalars=scalars,
     )
     # a new DiT predicts zero whatever it is told
     for parameter in denoiser.parameters():

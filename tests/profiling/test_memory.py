@@ -71,7 +71,7 @@ def test_so_is_a_file_before_it_is_read(tmp_path: Path) -> None:
 
 def test_what_parts_refuse_is_said_before_anything_is_allocated() -> None:
     wrong = {
-        "dit.modulation=adaln_single denoiser.time_dim=64": "adaln_single needs time_dim = dim",
+        "dit.modulation=adaln_single dit.time.dim=64": "adaln_single needs dit.time.dim = dim",
         "dit.caption=none": "text of width 128 doesn't fit tokens of width 256",
         "denoiser.num_heads=64": "head_dim 4 has no three even parts",
         "attention=triton denoiser.num_heads=1 denoiser.dim=512": "takes a head_dim up to 256, not 512",

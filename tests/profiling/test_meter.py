@@ -42,8 +42,8 @@ def hollow_dit(latent_channels: int, text_dim: int, parts: dict[str, Any], **kno
 def test_operations_are_those_of_dit(dim: int, depth: int, heads: int, side: int, published: float) -> None:
     """DiT-S, B, L and XL with patches of 2, https://arxiv.org/abs/2212.09748, tables 1 and 4, in billions of
     multiply-adds; they count labels and a convolution's bias that we don't have, hence the 0.1 %."""
-    parts = {"block": {"name": "spatial", "text": False}, "qk_norm": "none", "caption": "linear"}
-    model = hollow_dit(4, 8, parts, dim=dim, depth=depth, num_heads=heads, text_pooled=False, learned_sigma=True)
+    parts = {"block": {"name": "spatial", "text": False}, "qk_norm": "none", "caption": "linear", "pool": "none"}
+    model = hollow_dit(4, 8, parts, dim=dim, depth=depth, num_heads=heads, learned_sigma=True)
     cost = denoising_cost(model, Inputs(1, (4, 1, side, side), 1, 8, 8))
     ours = cost.flops.total() - cost.flops["text"]
     assert ours / 2e9 == pytest.approx(published, rel=1e-3)

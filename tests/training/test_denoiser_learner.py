@@ -22,8 +22,8 @@ def test_a_dropped_text_is_the_model_s_own_and_half_of_the_prediction_is_learnt(
     )
     dataset = videogen.build("data", "shapes")
     text = videogen.build("text", "words", vocabulary=("a", "circle", "red"), dim=16, depth=1, num_heads=2)
-    parts = choose(position={"name": "sincos", "base": 0, "reference": 32})
-    sizes = {"dim": 32, "depth": 1, "num_heads": 2, "learned_sigma": True, "null_tokens": 40, "text_pooled": False}
+    parts = choose(position={"name": "sincos", "base": 0, "reference": 32}, pool="none")
+    sizes = {"dim": 32, "depth": 1, "num_heads": 2, "learned_sigma": True, "null_tokens": 40}
     denoiser = videogen.build("denoiser", "dit", 4, 16, parts, **sizes)
     for parameter in denoiser.parameters():
         if not parameter.any():

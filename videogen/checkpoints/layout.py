@@ -44,7 +44,8 @@ class Layout:
             saving; on loading they may be absent, but not others than these.
         ignored: published keys that hold nothing: other constants, counters, parts of the training loss.
         prefixes: what stands before the part's keys where a file holds a whole pipeline; the rest of it is left out.
-        untold: knobs that matter to those who use the part and that no file of the family says; presets do.
+        untold: knobs that matter to those who use the part and that no file of the family says; presets do. One of a
+            DiT's parts is called like dit.time.default_fps.
     """
 
     kind: str

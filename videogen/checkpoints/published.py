@@ -63,12 +63,16 @@ class Published:
 
         Args:
             attention: the kernel of a part that has attention, which no checkpoint tells; sdpa by default.
-            more: knobs that the checkpoint doesn't tell.
+            more: knobs that the checkpoint doesn't tell; of a DiT's parts by keys like dit.time.default_fps.
 
         Raises:
             LayoutError: keys and shapes that don't fit; each is named.
         """
-        knobs = {**self.knobs, **more, **self._wiring(attention)}
+        nodes = {kind: dict(node) for kind, node in self.nodes.items()}
+        for key in [key for key in more if key.startswith("dit.")]:
+            _, kind, knob = key.split(".")
+            nodes.setdefault(kind, {})[knob] = more.pop(key)
+        knobs = {**self.knobs, **more, **self._wiring(attention, nodes)}
         part: nn.Module = registry(self.layout.kind).build(self.layout.part, **knobs)
         self._load(part)
         return part.float().eval()
@@ -93,13 +97,13 @@ class Published:
             raise LayoutError(f"the weights in {self.path} are of another {name!r} ({said}): set what they say")
         self._load(part)
 
-    def _wiring(self, attention: Any) -> dict[str, Any]:
+    def _wiring(self, attention: Any, nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """The kernel, or the parts of a DiT, for a part that is built with them."""
         wiring = registry(self.layout.kind).describe(self.layout.part).wiring
         if "parts" in wiring:
             from videogen.dit.parts import choose
 
-            return {"parts": choose(attention, **self.nodes)}
+            return {"parts": choose(attention, **nodes)}
         return {"attention": attention or registry("attention").build("sdpa")} if "attention" in wiring else {}
 
     def _load(self, part: nn.Module) -> None:

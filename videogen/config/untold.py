@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from videogen.config import files
 from videogen.config.building import as_declared
-from videogen.config.schema import dotted, registered
+from videogen.config.schema import CHOICES, dotted, registered
 from videogen.kinds import registry
 
 if TYPE_CHECKING:
@@ -21,10 +21,11 @@ def untold(found: Published) -> dict[str, Any]:
     """
     if not found.layout.untold:
         return {}
-    presets = {name: knobs for name in files.presets("model") if (knobs := _knobs(name, found)) is not None}
+    files_ = {name: files.read(path) for name, path in files.presets("model").items()}
+    presets = {name: file for name, file in files_.items() if _same(file, found)}
     agreed, open_ = {}, []
     for key in found.layout.untold:
-        values = [knobs[key] for knobs in presets.values()]
+        values = [_value(file, key, found.layout.kind) for file in presets.values()]
         if values and all(value == values[0] for value in values):
             agreed[key] = values[0]
         else:
@@ -39,18 +40,29 @@ def untold(found: Published) -> dict[str, Any]:
     return agreed
 
 
-def _knobs(preset: str, found: Published) -> dict[str, Any] | None:
-    """The knobs that a preset gives the part, defaults included; None if it is of another architecture."""
-    layout = found.layout
-    file = files.read(files.presets("model")[preset])
-    if layout.kind not in file.choices or registered(layout.kind, file.choices[layout.kind]) != layout.part:
-        return None
-    section: Any = file.values
-    for key in dotted(layout.kind).split("."):
-        section = section.get(key, {})
-    knobs = {
-        knob.name: as_declared(section[knob.name], knob.type) if knob.name in section else knob.default
-        for knob in registry(layout.kind).knobs(layout.part)
-    }
+def _same(file: files.ConfigFile, found: Published) -> bool:
+    """Whether a preset is of the architecture that the file tells."""
+    kind, part = found.layout.kind, found.layout.part
+    if kind not in file.choices or registered(kind, file.choices[kind]) != part:
+        return False
+    knobs = _knobs(file, kind, part)
     # what a file tells of a part's wiring is no knob
-    return knobs if all(knobs.get(key, value) == value for key, value in found.knobs.items()) else None
+    return all(knobs.get(key, value) == value for key, value in found.knobs.items())
+
+
+def _value(file: files.ConfigFile, key: str, kind: str) -> Any:
+    """What a preset says of a knob of the part, or of one of a DiT's parts by a key like dit.time.default_fps."""
+    node, _, knob = key.rpartition(".")
+    group = node.replace(".", "/") or kind
+    return _knobs(file, group, file.choices.get(group, CHOICES[group]))[knob]
+
+
+def _knobs(file: files.ConfigFile, group: str, part: str) -> dict[str, Any]:
+    """The knobs that a preset gives a part, defaults included."""
+    section: Any = file.values
+    for key in dotted(group).split("."):
+        section = section.get(key, {})
+    return {
+        knob.name: as_declared(section[knob.name], knob.type) if knob.name in section else knob.default
+        for knob in registry(group).knobs(part)
+    }

@@ -62,6 +62,10 @@ class TimestepEmbedding(nn.Module):
 
     def forward(self, timestep: Shaped[Tensor, "b f"], dtype: torch.dtype) -> Float[Tensor, "b f dim"]:
         """(B, F) -> (B, F, D) in `dtype`; the angles are computed in float32, after scale and offset."""
-        exact = timestep if timestep.dtype == torch.float64 else timestep.float()
-        embedded: Tensor = self.mlp(sincos(exact * self.scale + self.offset, self.features).to(dtype))
+        embedded: Tensor = self.mlp(sincos(self.scaled(timestep), self.features).to(dtype))
         return embedded
+
+    def scaled(self, timestep: Tensor) -> Tensor:
+        """Timesteps as the model counts them, in float32 or float64."""
+        exact = timestep if timestep.dtype == torch.float64 else timestep.float()
+        return exact * self.scale + self.offset

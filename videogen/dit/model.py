@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from videogen.denoiser import DENOISERS, Condition
 from videogen.dit._checks import check_inputs
 from videogen.dit.blocks import BLOCKS, Block, BlockCondition, Kit
-from videogen.dit.embeddings import Size, TimestepEmbedding, filled_up, patchify, token_grid, unpatchify
-from videogen.dit.images import ImageEmbedding, check_readers
+from videogen.dit.embeddings import Size, filled_up, patchify, token_grid, unpatchify
+from videogen.dit.image_tokens.mlp import check_readers
 from videogen.dit.initial import linear, zero_linear
-from videogen.dit.known import KnownEmbedding, known_channels, known_embedding, known_fields, with_known
 from videogen.dit.layers import check_heads
 from videogen.dit.memo import remembered
 from videogen.dit.norms import NORMS
@@ -26,10 +25,6 @@ from videogen.dit.schedule import layers
 from videogen.dit.skips import LongSkips
 from videogen.dit.text import filled
 
-Scalar = Literal["fps", "guidance"]
-#: what a scalar is multiplied with before it is embedded; FLUX began with that of guidance, and all have followed
-SCALES = {"fps": 1.0, "guidance": 1000.0}
-
 
 @DENOISERS.register("dit")
 class DiT(nn.Module):
@@ -38,7 +33,8 @@ class DiT(nn.Module):
     Args:
         latent_channels: channels of the latents, in and out.
         text_dim: width of the text tokens and of the pooled text.
-        parts: blocks, positions, modulation, norms, MLP, text and attention kernel, see `videogen.dit.parts.choose`.
+        parts: blocks, positions, time, modulation, norms, MLP, text, image, known frames and attention kernel, see
+            `videogen.dit.parts.choose`.
         pooled_dim: width of the pooled text; None is that of the text tokens.
         dim: width of the tokens.
         depth: number of blocks.
@@ -46,26 +42,11 @@ class DiT(nn.Module):
         patch_size: latents a token along time, height and width.
         layers: which block each layer is, as `videogen.dit.schedule.layers` reads it; None is `depth` of the chosen
             one. It names registered blocks, or `block`, the chosen one.
-        time_dim: width of the embedded timestep; None is that of the tokens.
-        time_features: sin-cos features of a timestep.
-        timestep_scale: what timesteps are multiplied with: 1000 for times in [0, 1], 1 for steps of 0 … 999; -1000
-            with an offset of 1000 for a model whose time runs from noise to data.
-        timestep_offset: what is added to them then.
-        text_pooled: add the pooled text, where it is given, to the timestep embedding.
         text_width: width of the text in the blocks; None is that of the tokens.
-        scalars: numbers of a clip that are embedded like the timestep and added to it.
-        default_fps: stands in where the condition has no fps; None leaves it out then.
         fill: fill sides of the latents that are no multiple of their patch up with zeros, and cut the prediction back,
             as Open-Sora does; otherwise such latents are refused.
         learned_sigma: predict as many channels again, for a learned variance.
         bias: of the queries, keys and values.
-        known: how latents of known frames are taken: not at all, as further channels of every patch ("concat"), or
-            through a layer of their own, the result added to the tokens ("add"; nothing known adds nothing but a bias),
-            or through two layers each for latents and mask ("embed").
-        known_mask_channels: of the mask that tells what is known: 0 for no mask, 1 for one of frames, as many as there
-            are frames of video in a latent one for a mask of those.
-        image_dim: width of image tokens, which some blocks read beside the text; 0 for none.
-        image_positions: how many image tokens there always are, if each has a learned code; 0 for none.
         text_tokens: fill the text up with zeros to so many tokens, all of which are attended to, as Wan does; 0 leaves
             padding out of attention.
         null_tokens: length of a text of the model's own, for the absence of text in guidance; 0 for none.
@@ -89,21 +70,10 @@ class DiT(nn.Module):
         num_heads: int = 4,
         patch_size: tuple[int, int, int] = (1, 2, 2),
         layers: str | None = None,
-        time_dim: int | None = None,
-        time_features: int = 256,
-        timestep_scale: float = 1000.0,
-        timestep_offset: float = 0.0,
-        text_pooled: bool = True,
         text_width: int | None = None,
-        scalars: tuple[Scalar, ...] = (),
-        default_fps: float | None = None,
         fill: bool = False,
         learned_sigma: bool = False,
         bias: bool = True,
-        known: Literal["none", "concat", "add", "embed"] = "none",
-        known_mask_channels: int = 0,
-        image_dim: int = 0,
-        image_positions: int = 0,
         text_tokens: int = 0,
         null_tokens: int = 0,
         norm_out: str | None = None,
@@ -119,35 +89,26 @@ class DiT(nn.Module):
         self.latent_channels, self.text_dim, self.dim = latent_channels, text_dim, dim
         self.patch_size: Size = (patch_size[0], patch_size[1], patch_size[2])
         self.pooled_dim, self.kernel = pooled_dim or text_dim, parts.attention
-        given = known_fields(known != "none", known_mask_channels)
-        self.known_mask_channels, self.text_tokens = known_mask_channels, text_tokens
-        if default_fps is not None and "fps" not in scalars:
-            raise ValueError(f"default_fps={default_fps} is for scalars=[fps]: leave it out")
-        self.default_fps, self.fill = default_fps, fill
+        self.text_tokens, self.fill = text_tokens, fill
 
         volume = patch_size[0] * patch_size[1] * patch_size[2]
-        channels_in = 2 * latent_channels + known_mask_channels if known == "concat" else latent_channels
-        time_dim = time_dim or dim
-        modulation = parts.modulation(dim, time_dim, parts.norm)
-        self.embed = linear(channels_in * volume, dim)
-        beside = latent_channels * volume, known_mask_channels * volume
-        self.known = known_embedding(known, *beside, dim)
+        self.known = parts.known(latent_channels, volume, dim)
+        self.embed = linear((latent_channels + self.known.channels) * volume, dim)
         self.position = parts.position(dim, num_heads)
-        self.time = TimestepEmbedding(time_dim, timestep_scale, time_features, timestep_offset)
-        self.scalars = nn.ModuleDict(
-            {name: TimestepEmbedding(time_dim, SCALES[name], time_features) for name in scalars}
-        )
+        self.time = parts.time(dim)
         self.text = parts.caption(text_dim, text_width or dim)
-        self.pooled = parts.pool(text_dim, self.pooled_dim, time_dim) if text_pooled else None
-        given |= ({"image"} if image_dim else set()) | (self.pooled.conditions if self.pooled is not None else set())
-        self.conditions = self.position.conditions | {"text", "text_mask", "valid", *scalars} | given
-        self.image = ImageEmbedding(image_dim, dim, image_positions) if image_dim else None
+        self.pooled = parts.pool(text_dim, self.pooled_dim, self.time.dim)
+        self.image = parts.image_tokens(dim)
+        readers = self.known, self.position, self.time, self.pooled, self.image
+        self.conditions = frozenset({"text", "text_mask", "valid"}).union(*(part.conditions for part in readers))
+        modulations = functools.partial(parts.modulation, dim, self.time.dim)
+        modulation = modulations(parts.norm)
         blocks = _blocks(layers, depth, parts, dim, num_heads, parts.kit(modulation, bias, text_width))
         # a Block is a callable; whatever a config can name is an nn.Module too
         self.blocks = nn.ModuleList(blocks)  # type: ignore[arg-type]
-        check_readers(self.blocks, image_dim, image_positions)
+        check_readers(self.blocks, self.image.image_dim)
         branches = max(getattr(module, "branches", 0) for module in self.blocks.modules())
-        last = parts.modulation(dim, time_dim, functools.partial(NORMS.build, norm_out)) if norm_out else modulation
+        last = modulations(functools.partial(NORMS.build, norm_out)) if norm_out else modulation
         self.shared, self.modulation = modulation.shared(branches), last.final()
         self.skips = LongSkips(stages, dim, text_width or dim) if stages else None
         self.norm = parts.norm(dim) if final_norm else nn.Identity()
@@ -184,7 +145,7 @@ class DiT(nn.Module):
             text_time=text_time,
             rotary=self._rotary(grid, valid, condition),
             text_mask=None if self.text_tokens else condition.text_mask,
-            image=self._image(condition),
+            image=self.image(condition),
             valid=valid,
             memo=memo,
         )
@@ -201,9 +162,7 @@ class DiT(nn.Module):
 
     def _tokens(self, latents: Tensor, condition: Condition) -> tuple[Tensor, Size, Tensor | None]:
         """Tokens (B, N, D) at their places, their grid, and which of them are valid (B, N)."""
-        beside, valid = None, condition.valid
-        if "known" in self.conditions:
-            latents, beside = self._with_known(latents, condition)
+        beside, valid = self.known.beside(latents, condition), condition.valid
         if valid is not None:
             # padding may hold anything, even NaN, which a masked attention would still spread
             latents = latents.masked_fill(~valid[:, None], 0.0)
@@ -216,24 +175,15 @@ class DiT(nn.Module):
         grid = token_grid((latents.shape[2], latents.shape[3], latents.shape[4]), self.patch_size)
         if valid is not None:
             valid = patchify(valid, self.patch_size).any(-1)
-        # the residual stream keeps the precision of the weights: autocast would round it at every block
-        tokens = self.embed(patchify(latents, self.patch_size)).to(self.embed.weight.dtype)
-        if self.known is not None and beside is not None:
-            tokens = tokens + self.known(patchify(beside, self.patch_size))
+        given = None if beside is None else patchify(beside, self.patch_size)
+        tokens = self.known(self._embedded, patchify(latents, self.patch_size), given)
         sized = {"size": condition.size} if "size" in self.position.conditions else {}
         return self.position.add(tokens, grid, valid, **sized), grid, valid
 
-    def _with_known(self, latents: Tensor, condition: Condition) -> tuple[Tensor, Tensor | None]:
-        """The latents with what is known as further channels, or with these (B, M + C, T, H, W) beside them."""
-        if self.known is None:
-            return with_known(latents, condition, self.known_mask_channels), None
-        # an embedding that was trained with the latents of a blank video has no word for none at all
-        if condition.known is not None or isinstance(self.known, KnownEmbedding):
-            return latents, known_channels(latents, condition, self.known_mask_channels)
-        if condition.known_mask is not None:
-            raise ValueError("condition.known_mask is given without condition.known: give both or neither")
-        channels = self.known_mask_channels + latents.shape[1]
-        return latents, latents.new_zeros(len(latents), channels, *latents.shape[2:])
+    def _embedded(self, patches: Tensor) -> Tensor:
+        # the residual stream keeps the precision of the weights: autocast would round it at every block
+        embedded: Tensor = self.embed(patches)
+        return embedded.to(self.embed.weight.dtype)
 
     def _rotary(self, grid: Size, valid: Tensor | None, condition: Condition) -> Rotary | None:
         rotary: Rotary | None = self.position.rotary(grid, self.embed.weight.device, condition.fps)
@@ -250,41 +200,17 @@ class DiT(nn.Module):
         if self.text_tokens:
             text, words = filled(text, words, self.text_tokens), None
         if getattr(self.text, "timed", False):
-            time = timestep.float() * self.time.scale + self.time.offset
-            timed: Tensor = self.text(text, words, time, self.kernel)
+            timed: Tensor = self.text(text, words, self.time.scaled(timestep), self.kernel)
             return timed
         said = text
         kept: Tensor = remembered(memo, self.text, self.embed.weight, lambda: self.text(said))
         return kept
 
-    def _image(self, condition: Condition) -> Tensor | None:
-        """Image tokens at the width of the blocks, (B, L, D).
-
-        Raises:
-            ValueError: of another number or width, or without the text that they stand beside.
-        """
-        image = condition.image
-        if self.image is None or image is None:
-            return None
-        if condition.text is None:
-            raise ValueError("condition.image is read beside condition.text: give the empty sentence's tokens for none")
-        condition.require_shape("image", (len(condition.text), self.image.count, self.image.image_dim))
-        embedding = self.image
-        embedded: Tensor = remembered(condition.memo(), embedding, self.embed.weight, lambda: embedding(image))
-        return embedded
-
     def _time(self, timestep: Tensor, condition: Condition, dtype: torch.dtype) -> Tensor:
-        """What modulates the blocks: timestep, pooled text and scalars, (B, 1, D) or (B, T, D)."""
-        time: Tensor = self.time(timestep if timestep.ndim == 2 else timestep[:, None], dtype)
-        if self.pooled is not None and (whole := self.pooled(condition, self.kernel)) is not None:
-            time = time + whole[:, None]
-        for name, embedding in self.scalars.items():
-            value = getattr(condition, name)
-            if value is None and name == "fps" and self.default_fps is not None:
-                value = torch.full((len(time),), self.default_fps, device=time.device)
-            if value is not None:
-                time = time + embedding(value[:, None], dtype)
-        return time
+        """What modulates the blocks: timestep, scalars and pooled text, (B, 1, D) or (B, T, D)."""
+        time: Tensor = self.time(timestep if timestep.ndim == 2 else timestep[:, None], dtype, condition)
+        whole = self.pooled(condition, self.kernel)
+        return time if whole is None else time + whole[:, None]
 
 
 def _noisiest(timestep: Tensor, valid: Tensor | None) -> Tensor:

@@ -11,6 +11,8 @@ from videogen.dit.blocks import BLOCKS, Block, Kit
 from videogen.dit.captions import CAPTIONS
 from videogen.dit.compatibility import refusal
 from videogen.dit.crosses import CROSSES
+from videogen.dit.image_tokens import IMAGE_TOKENS, ImageTokens
+from videogen.dit.known import KNOWN, Known
 from videogen.dit.mlps import MLPS
 from videogen.dit.modulations import MODULATIONS, Modulation
 from videogen.dit.norms import NORMS
@@ -18,12 +20,14 @@ from videogen.dit.pools import POOLS, Pool
 from videogen.dit.positions import POSITIONS, Position
 from videogen.dit.qk_norms import QK_NORMS
 from videogen.dit.schedule import layers
+from videogen.dit.times import TIMES, Time
 from videogen.kernels import ATTENTION, Attention
 from videogen.registry import Registry
 
 REGISTRIES: Mapping[str, Registry[Any]] = {
     "block": BLOCKS,
     "position": POSITIONS,
+    "time": TIMES,
     "modulation": MODULATIONS,
     "norm": NORMS,
     "qk_norm": QK_NORMS,
@@ -31,11 +35,14 @@ REGISTRIES: Mapping[str, Registry[Any]] = {
     "cross": CROSSES,
     "caption": CAPTIONS,
     "pool": POOLS,
+    "image_tokens": IMAGE_TOKENS,
+    "known": KNOWN,
 }
 #: what holds where nothing else is chosen
 DEFAULTS: Mapping[str, str] = {
     "block": "full3d",
     "position": "rope",
+    "time": "sincos",
     "modulation": "adaln_zero",
     "norm": "layer",
     "qk_norm": "rms",
@@ -43,6 +50,8 @@ DEFAULTS: Mapping[str, str] = {
     "cross": "attention",
     "caption": "normed_mlp",
     "pool": "normed_mlp",
+    "image_tokens": "none",
+    "known": "none",
 }
 
 
@@ -54,6 +63,7 @@ class Parts:
         attention: the kernel itself.
         block: of one layer, `block(dim, num_heads, kit)`.
         position: `position(dim, num_heads)`.
+        time: `time(width)`.
         modulation: `modulation(dim, time_dim, norm)`.
         norm: `norm(dim)`.
         qk_norm: `qk_norm(num_heads, head_dim)`.
@@ -61,12 +71,15 @@ class Parts:
         cross: `cross(dim, num_heads, kit)`.
         caption: `caption(text_dim, dim)`.
         pool: `pool(text_dim, pooled_dim, dim)`.
+        image_tokens: `image_tokens(dim)`.
+        known: `known(latent_channels, volume, dim)`.
         names: kind -> the registered name of its part; those that are no registered parts have none.
     """
 
     attention: Attention
     block: Callable[[int, int, Kit], Block]
     position: Callable[[int, int], Position]
+    time: Callable[[int], Time]
     modulation: Callable[[int, int, Any], Modulation]
     norm: Callable[[int], Any]
     qk_norm: Callable[[int, int], Any]
@@ -74,6 +87,8 @@ class Parts:
     cross: Callable[[int, int, Kit], Any]
     caption: Callable[[int, int], Any]
     pool: Callable[[int, int, int], Pool]
+    image_tokens: Callable[[int], ImageTokens]
+    known: Callable[[int, int, int], Known]
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def check(self, schedule: str | None, head_dim: int) -> None:

@@ -12,16 +12,28 @@ SCORES = "attention scores"
 OTHER = "other"
 #: in order: the first pattern found in a module's dotted path names its group
 PATTERNS = {
-    "embed": r"^(embed|position|image|conv_in)\b",
+    "embed": r"^(embed|known|position|image|conv_in)\b",
     "text": r"^(text|caption|pooled?)\b",
     "out": r"^(out|norm|conv_out|norm_out)\b",
-    "modulation": r"^(time|fps|scalars|shared)\b|(^|[._])(modulation|adaln|time_proj)\b",
+    "modulation": r"^(time|fps|shared)\b|(^|[._])(modulation|adaln|time_proj)\b",
     "MLP": r"(^|[._])(mlp|ffn?|feed)",
     "convolutions": r"(^|\.)(res|conv|resample)\b",
+    "long skips": r"^skips\b",
     "attention projections": r"^(blocks|first|down|middle|up)\b",
 }
 #: as they are printed
-GROUPS = ("embed", "attention projections", SCORES, "MLP", "convolutions", "modulation", "text", "out", OTHER)
+GROUPS = (
+    "embed",
+    "attention projections",
+    SCORES,
+    "MLP",
+    "convolutions",
+    "long skips",
+    "modulation",
+    "text",
+    "out",
+    OTHER,
+)
 
 
 def group_of(path: str) -> str:

@@ -59,6 +59,7 @@ class Inputs(NamedTuple):
             "text_mask": lambda: torch.ones(batch, self.text_length, dtype=torch.bool),
             "pooled": lambda: torch.randn(batch, self.pooled_dim, dtype=dtype),
             "image": lambda: torch.randn(batch, length, width, dtype=dtype),
+            "size": lambda: torch.full((batch, 2), 256.0),
             "fps": lambda: torch.full((batch,), 8.0),
             "guidance": lambda: torch.full((batch,), 5.0),
             "known": lambda: torch.randn(batch, *self.latents, dtype=dtype),
@@ -71,7 +72,7 @@ class Inputs(NamedTuple):
 def _image_tokens(denoiser: Any, frames: int, text_dim: int) -> tuple[int, int]:
     """How many image tokens a denoiser gets, and how wide they are."""
     embedding = getattr(denoiser, "image", None)
-    if embedding is not None:
+    if embedding is not None and embedding.image_dim:
         return embedding.count or CLIP_TOKENS, embedding.image_dim
     # a U-Net takes them at the text's width, and each frame may have its own
     return frames * getattr(denoiser, "image_tokens_per_frame", 0) or CLIP_TOKENS, text_dim

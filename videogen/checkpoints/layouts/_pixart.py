@@ -46,17 +46,17 @@ def pixart_knobs(config: Config) -> dict[str, Any]:
         "dim": dim,
         "num_heads": heads,
         "patch_size": (1, config["patch_size"], config["patch_size"]),
-        "timestep_scale": 1.0,
-        "text_pooled": False,
         "learned_sigma": out == 2 * channels,
         "bias": config["attention_bias"],
         "dit": {
+            "time": {"name": "sincos", "scale": 1.0},
             "modulation": {"name": "adaln_single"},
             "norm": {"name": "layer"},
             "qk_norm": {"name": "none"},
             "mlp": {"name": "gelu"},
             "cross": {"name": "attention", "norm": "none"},
             "caption": {"name": "mlp"},
+            "pool": {"name": "none"},
         },
     }
 

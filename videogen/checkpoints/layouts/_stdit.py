@@ -14,6 +14,7 @@ NODES: dict[str, dict[str, Any]] = {
     "mlp": {"name": "gelu"},
     "cross": {"name": "attention", "norm": "none", "qk_norm": False},
     "caption": {"name": "mlp"},
+    "pool": {"name": "none"},
 }
 #: our names of what stands in a block and around the blocks -> theirs, once the blocks are named
 RENAMES = [

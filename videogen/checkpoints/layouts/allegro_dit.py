@@ -30,12 +30,10 @@ def _knobs(config: Config, tensors: Any) -> dict[str, Any]:
         "depth": config["num_layers"],
         "num_heads": config["num_attention_heads"],
         "patch_size": (1, patch, patch),
-        "time_features": 256,
-        "timestep_scale": 1.0,
-        "text_pooled": False,
         "bias": config["attention_bias"],
         "dit": {
             "block": {"name": "full3d"},
+            "time": {"name": "sincos", "features": 256, "scale": 1.0},
             "position": {
                 "name": "rope",
                 "split": (third, third, third),
@@ -48,6 +46,7 @@ def _knobs(config: Config, tensors: Any) -> dict[str, Any]:
             "mlp": {"name": "gelu", "ratio": 4.0},
             "cross": {"name": "attention", "norm": "none"},
             "caption": {"name": "mlp"},
+            "pool": {"name": "none"},
         },
         # the last norm doesn't go by the config there
         **({} if config["norm_eps"] == 1e-6 else {"norm_out": "layer"}),

@@ -43,22 +43,20 @@ def _knobs(config: Config, tensors: Any) -> dict[str, Any]:
         "depth": config["num_layers"],
         "num_heads": heads,
         "patch_size": (frames or 1, patch, patch),
-        "time_dim": config["time_embed_dim"],
-        "time_features": heads * head_dim,
-        # times there are steps of 0 to 999, as they are here
-        "timestep_scale": 1.0,
-        "text_pooled": False,
         "bias": config["attention_bias"],
-        "known": "concat" if config["in_channels"] > channels else "none",
         "final_norm": True,
         "dit": {
             "block": {"name": "expert"},
             "position": _position(config, head_dim, frames),
+            # times there are steps of 0 to 999, as they are here
+            "time": {"name": "sincos", "dim": config["time_embed_dim"], "features": heads * head_dim, "scale": 1.0},
             "modulation": {"name": "adaln_zero"},
             "norm": {"name": "layer", "affine": config["norm_elementwise_affine"], "eps": config["norm_eps"]},
             "qk_norm": {"name": "layer", "eps": 1e-6},
             "mlp": {"name": "gelu", "ratio": 4.0, "approximate": "tanh"},
             "caption": {"name": "linear"},
+            "pool": {"name": "none"},
+            "known": {"name": "concat" if config["in_channels"] > channels else "none"},
         },
     }
 

@@ -43,11 +43,6 @@ def _knobs(config: Config, tensors: Any) -> dict[str, Any]:
         "num_heads": heads,
         "patch_size": (config["patch_size_t"], patch, patch),
         "layers": schedule(double=double, single=single),
-        # times there run from 0 to 1000
-        "timestep_scale": 1000.0,
-        "scalars": ("guidance",) if config["guidance_embeds"] else (),
-        "known": "concat" if IMAGES[image] else "none",
-        "known_mask_channels": int(IMAGES[image]),
         "dit": {
             "block": {"name": "double"},
             "position": {
@@ -56,6 +51,8 @@ def _knobs(config: Config, tensors: Any) -> dict[str, Any]:
                 "theta": float(config["rope_theta"]),
                 "pairs": "interleaved",
             },
+            # times there run from 0 to 1000
+            "time": {"name": "sincos", "scale": 1000.0, "scalars": ("guidance",) if config["guidance_embeds"] else ()},
             "modulation": {"name": "adaln_zero"},
             "norm": {"name": "layer", "affine": False, "eps": 1e-6},
             "qk_norm": {"name": "rms", "eps": 1e-6},
@@ -63,6 +60,7 @@ def _knobs(config: Config, tensors: Any) -> dict[str, Any]:
             # the published class has one ratio for the refiner's MLPs, whatever the config says of the others
             "caption": {"name": "refiner", "num_heads": heads, "depth": config["num_refiner_layers"], "ratio": 4.0},
             "pool": {"name": "mlp"},
+            "known": {"name": "concat", "mask_channels": 1} if IMAGES[image] else {"name": "none"},
         },
     }
 
@@ -91,7 +89,7 @@ def _renames(knobs: Config) -> list[tuple[str, str]]:
         *_two_layers(r"text\.pooled", f"{caption}.{time}.text_embedder"),
         *_two_layers(r"time\.mlp", f"{time}.timestep_embedder"),
         *_two_layers("pooled", f"{time}.text_embedder"),
-        *_two_layers(r"scalars\.guidance\.mlp", f"{time}.guidance_embedder"),
+        *_two_layers(r"time\.scalars\.guidance\.mlp", f"{time}.guidance_embedder"),
         (r"^embed\.", "x_embedder.proj."),
         (r"^modulation\.", "norm_out."),
         (r"^out\.", "proj_out."),
@@ -104,7 +102,8 @@ def _two_layers(ours: str, name: str) -> list[tuple[str, str]]:
 
 def patches(knobs: Config) -> Transform:
     """The convolution that cuts patches, whose channels are the latents, the known ones and then their mask."""
-    (t, h, w), channels, masks = knobs["patch_size"], knobs["latent_channels"], knobs["known_mask_channels"]
+    (t, h, w), channels = knobs["patch_size"], knobs["latent_channels"]
+    masks = knobs["dit"]["known"].get("mask_channels", 0)
     cut = rearranged("d c t h w -> d (c t h w)", t=t, h=h, w=w)
     if not masks:
         return cut

@@ -39,21 +39,20 @@ def _knobs(config: Config, tensors: Any) -> dict[str, Any]:
         "depth": config["num_layers"],
         "num_heads": config["num_attention_heads"],
         "patch_size": (1, 1, 1),
-        "time_features": 256,
-        # times there run from 0 to 1000
-        "timestep_scale": 1000.0,
-        "text_pooled": False,
         "bias": config.get("attention_bias", True),
         "norm_out": "layer",
         "dit": {
             "block": {"name": "full3d"},
             "position": {"name": "fractional", "precision": "float32"},
+            # times there run from 0 to 1000
+            "time": {"name": "sincos", "features": 256, "scale": 1000.0},
             "modulation": {"name": "adaln_single"},
             "norm": {"name": "rms", "eps": config["norm_eps"]},
             "qk_norm": {"name": "rms_heads", "eps": QK_EPS},
             "mlp": {"name": "gelu", "ratio": 4.0},
             "cross": {"name": "attention", "norm": "none"},
             "caption": {"name": "mlp"},
+            "pool": {"name": "none"},
         },
     }
 

@@ -34,16 +34,14 @@ def _knobs(config: Config, tensors: Any) -> dict[str, Any]:
         "patch_size": (1, patch, patch),
         # nothing is behind the last block that could read the text
         "layers": f"[double*{depth - 1}, double(last=true)]" if depth > 1 else "[double(last=true)]",
-        "time_features": config["time_embed_dim"],
-        # time there runs from noise, 0, to data, 1000
-        "timestep_scale": -1000.0,
-        "timestep_offset": 1000.0,
         "text_width": config["pooled_projection_dim"],
         "bias": False,
         "norm_out": "layer",
         "dit": {
             "block": {"name": "double"},
             "position": {"name": "learned_rope", "area": 192.0 * 192.0},
+            # time there runs from noise, 0, to data, 1000
+            "time": {"name": "sincos", "features": config["time_embed_dim"], "scale": -1000.0, "offset": 1000.0},
             "modulation": {"name": "sandwich"},
             "norm": {"name": "rms", "affine": False, "eps": 1e-6},
             "qk_norm": {"name": "rms", "eps": 1e-5},

@@ -44,12 +44,6 @@ def _knobs(config: Config, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "num_heads": dim // head_dim,
         "patch_size": (1, patch, patch),
         "layers": schedule(**counts),
-        "time_features": tensors["time_in.in_layer.weight"].shape[1],
-        "timestep_scale": 1000.0,
-        "scalars": ("guidance",) if "guidance_in.in_layer.weight" in tensors else (),
-        # a mask and the known latents
-        "known": "add" if "cond_in.weight" in tensors else "none",
-        "known_mask_channels": int("cond_in.weight" in tensors),
         "dit": {
             "block": {"name": "double"},
             "position": {
@@ -58,6 +52,12 @@ def _knobs(config: Config, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
                 "theta": float(config["theta"]),
                 # the kernel that goes with three layers turns halves of a head
                 "pairs": "interleaved" if fused else "half",
+            },
+            "time": {
+                "name": "sincos",
+                "features": tensors["time_in.in_layer.weight"].shape[1],
+                "scale": 1000.0,
+                "scalars": ("guidance",) if "guidance_in.in_layer.weight" in tensors else (),
             },
             "modulation": {"name": "adaln_zero"},
             "norm": {"name": "layer", "affine": False, "eps": 1e-6},
@@ -69,6 +69,8 @@ def _knobs(config: Config, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             },
             "caption": {"name": "linear"},
             "pool": {"name": "mlp"},
+            # a mask and the known latents
+            "known": {"name": "add", "mask_channels": 1} if "cond_in.weight" in tensors else {"name": "none"},
         },
     }
 
@@ -100,11 +102,11 @@ def _renames(knobs: Config) -> list[tuple[str, str]]:
         (r"\.text_mlp\.", ".txt_mlp."),
         (r"^(double_blocks\.\d+)\.mlp\.", r"\1.img_mlp."),
         *two_layers(r"time\.mlp", "time_in.in_layer", "time_in.out_layer"),
-        *two_layers(r"scalars\.guidance\.mlp", "guidance_in.in_layer", "guidance_in.out_layer"),
+        *two_layers(r"time\.scalars\.guidance\.mlp", "guidance_in.in_layer", "guidance_in.out_layer"),
         *two_layers("pooled", "vector_in.in_layer", "vector_in.out_layer"),
         (r"^text\.0\.", "txt_in."),
         (r"^embed\.", "img_in."),
-        (r"^known\.", "cond_in."),
+        (r"^known\.layer\.", "cond_in."),
         (r"^modulation\.linear\.", "final_layer.adaLN_modulation.1."),
         (r"^out\.", "final_layer.linear."),
     ]

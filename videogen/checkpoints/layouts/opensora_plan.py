@@ -29,14 +29,14 @@ def _knobs(config: Config, keys: Collection[str]) -> dict[str, Any]:
     knobs, depth, head_dim = pixart_knobs(config), config["num_layers"], config["attention_head_dim"]
     third = head_dim // 3
     rope = {"name": "rope", "split": (third,) * 3, "pairs": "axis_half", "scale": _scale(config)}
-    inpaint = config.get("_class_name") == INPAINT
+    known: dict[str, Any] = {"name": "none"}
+    if config.get("_class_name") == INPAINT:
+        known = {"name": "embed", "mask_channels": config["vae_scale_factor_t"]}
     return {
         **knobs,
-        "known": "embed" if inpaint else "none",
-        "known_mask_channels": config["vae_scale_factor_t"] if inpaint else 0,
         "depth": depth,
         "layers": _layers(depth, config["sparse_n"]) if config.get("sparse1d") else None,
-        "dit": {**knobs["dit"], "block": {"name": "full3d"}, "position": rope},
+        "dit": {**knobs["dit"], "block": {"name": "full3d"}, "position": rope, "known": known},
     }
 
 

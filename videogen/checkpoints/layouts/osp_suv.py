@@ -51,7 +51,7 @@ def _knobs(config: Config, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     if sparse is None or len(sparse) != len(stages):
         raise ValueError(f"sparse_n={sparse} of stages with {list(stages)} blocks: a config must say one a stage")
     head_dim = tensors["transformer_blocks.0.0.attn1.norm_q.weight"].shape[0]
-    time = "time_text_embed.timestep_embedder.linear_1.weight"
+    time_dim, features = tensors["time_text_embed.timestep_embedder.linear_1.weight"].shape
     return {
         "latent_channels": channels,
         "text_dim": tensors["caption_projection.weight"].shape[1],
@@ -62,10 +62,6 @@ def _knobs(config: Config, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "patch_size": (1, patch, patch),
         "layers": _schedule(stages, sparse),
         "stages": stages,
-        "time_dim": tensors[time].shape[0],
-        "time_features": tensors[time].shape[1],
-        # times there run from 0 to 1000
-        "timestep_scale": 1000.0,
         "bias": "transformer_blocks.0.0.attn1.to_q.bias" in tensors,
         "final_norm": True,
         "dit": {
@@ -75,6 +71,8 @@ def _knobs(config: Config, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
                 "split": (head_dim // 16 * 4, head_dim // 16 * 6, head_dim // 16 * 6),
                 "pairs": "axis_half",
             },
+            # times there run from 0 to 1000
+            "time": {"name": "sincos", "dim": time_dim, "features": features, "scale": 1000.0},
             "modulation": {"name": "adaln_zero"},
             "norm": {"name": "layer", "affine": True, "eps": config.get("norm_eps", EPS)},
             "qk_norm": {"name": "rms", "eps": config.get("norm_eps", EPS)},

@@ -40,11 +40,14 @@ def _knobs(config: Config, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "depth": depth,
         "layers": f"[stdit(time_code={time}){rest}]",
         "patch_size": tuple(patch),
-        "timestep_scale": 1.0,
-        "text_pooled": False,
         "learned_sigma": out == 2 * channels,
         "null_tokens": null_tokens,
-        "dit": {"position": {"name": "sincos", "scale": space}, "qk_norm": {"name": "none"}, **NODES},
+        "dit": {
+            "position": {"name": "sincos", "scale": space},
+            "time": {"name": "sincos", "scale": 1.0},
+            "qk_norm": {"name": "none"},
+            **NODES,
+        },
     }
 
 

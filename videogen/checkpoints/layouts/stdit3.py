@@ -33,15 +33,13 @@ def _knobs(config: Config, keys: Collection[str]) -> dict[str, Any]:
         "depth": 2 * pairs,
         "layers": f"[spatial, temporal]*{pairs}",
         "patch_size": tuple(config["patch_size"]),
-        # their times run to 1000, ours to 1
-        "timestep_scale": 1000.0,
-        "text_pooled": False,
-        "scalars": ("fps",),
         "fill": True,
         "learned_sigma": config["pred_sigma"],
         "null_tokens": config["model_max_length"],
         "dit": {
             "position": {"name": "sincos", "base": 0, "reference": config["input_sq_size"], "time": "rotary"},
+            # their times run to 1000, ours to 1
+            "time": {"name": "sincos", "scale": 1000.0, "scalars": ("fps",)},
             "qk_norm": {"name": "rms" if qk_norm else "none"},
             **NODES,
         },
@@ -54,7 +52,7 @@ def _renames(knobs: Config) -> list[tuple[str, str]]:
     return [
         *((rf"^blocks\.{index}\.", f"{name}.") for index, name in enumerate(blocks)),
         (r"\.attention\.", ".attn."),
-        (r"^scalars\.fps\.mlp\.", "fps_embedder.mlp."),
+        (r"^time\.scalars\.fps\.mlp\.", "fps_embedder.mlp."),
         *RENAMES,
     ]
 
@@ -73,7 +71,7 @@ LAYOUT = Layout(
     renames=_renames,
     transforms=stdit_transforms,
     constants=_constants,
-    untold=("default_fps",),
+    untold=("dit.time.default_fps",),
 )
 
 

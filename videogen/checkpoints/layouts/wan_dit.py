@@ -37,23 +37,21 @@ def _knobs(config: Config, tensors: Any) -> dict[str, Any]:
         "depth": config["num_layers"],
         "num_heads": heads,
         "patch_size": tuple(config["patch_size"]),
-        "time_features": config["freq_dim"],
-        # times there run from 0 to 1000
-        "timestep_scale": 1000.0,
-        "text_pooled": False,
         "text_tokens": TEXT_TOKENS,
-        **_known(config["in_channels"], config["out_channels"]),
-        "image_dim": image_dim or 0,
-        "image_positions": config.get("pos_embed_seq_len") or 0,
         "dit": {
             "block": {"name": "full3d"},
             "position": {"name": "rope", "split": (head_dim - 2 * space, space, space), "pairs": "interleaved"},
+            # times there run from 0 to 1000
+            "time": {"name": "sincos", "features": config["freq_dim"], "scale": 1000.0},
             "modulation": {"name": "adaln_single"},
             "norm": {"name": "layer", "eps": FIXED["eps"]},
             "qk_norm": {"name": "rms_heads", "eps": FIXED["eps"]},
             "mlp": {"name": "gelu", "hidden": config["ffn_dim"]},
             "cross": {"name": "decoupled" if added else "attention", "norm": norm},
             "caption": {"name": "mlp"},
+            "pool": {"name": "none"},
+            "image_tokens": _image_tokens(image_dim, config.get("pos_embed_seq_len")),
+            "known": _known(config["in_channels"], config["out_channels"]),
         },
     }
 
@@ -62,8 +60,13 @@ def _known(channels_in: int, channels: int) -> dict[str, Any]:
     """Beside the noisy latents: none, or a mask and the known latents."""
     if channels_in != channels and channels_in < 2 * channels:
         raise ValueError(f"in_channels={channels_in} are neither {channels} nor a mask and twice as many or more")
-    known = channels_in > channels
-    return {"known": "concat" if known else "none", "known_mask_channels": channels_in - 2 * channels if known else 0}
+    if channels_in == channels:
+        return {"name": "none"}
+    return {"name": "concat", "mask_channels": channels_in - 2 * channels}
+
+
+def _image_tokens(image_dim: int | None, positions: int | None) -> dict[str, Any]:
+    return {"name": "mlp", "image_dim": image_dim, "positions": positions or 0} if image_dim else {"name": "none"}
 
 
 def _renames(knobs: Config) -> list[tuple[str, str]]:

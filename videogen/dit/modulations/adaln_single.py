@@ -30,7 +30,7 @@ class AdaLNSingle:
 
     def __init__(self, dim: int, time_dim: int, norm: Callable[[int], nn.Module]) -> None:
         if time_dim != dim:
-            raise ValueError(f"adaln_single needs time_dim = dim = {dim}, not {time_dim}: leave time_dim out")
+            raise ValueError(f"adaln_single needs dit.time.dim = dim = {dim}, not {time_dim}: leave dit.time.dim out")
         self.dim, self.norm = dim, norm
 
     def shared(self, branches: int) -> nn.Module:

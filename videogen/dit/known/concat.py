@@ -1,0 +1,43 @@
+"""Known latents as further channels of every patch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from videogen.dit.known import KNOWN
+from videogen.dit.known._channels import KnownChannels
+
+
+@KNOWN.register("concat")
+class ConcatKnown(KnownChannels):
+    """The noisy latents, the mask and the known ones through one layer: CogVideoX, HunyuanVideo, Wan.
+
+    Wan, https://arxiv.org/abs/2503.20314, section 5.1.
+
+    Args:
+        latent_channels: of the noisy latents, and as many of the known ones.
+        volume: latents along time, height and width in a patch.
+        dim: width of the tokens.
+        mask_channels: of the mask that tells what is known: 0 for no mask, 1 for one of frames, as many as there are
+            frames of video in a latent one for a mask of those.
+
+    Raises:
+        ValueError: a negative number of channels.
+    """
+
+    def __init__(self, latent_channels: int, volume: int, dim: int, *, mask_channels: int = 0) -> None:
+        super().__init__(mask_channels)
+        self.channels = latent_channels + mask_channels
+
+    def forward(
+        self,
+        embed: Callable[[Tensor], Tensor],
+        patches: Float[Tensor, "b n c_patch"],
+        beside: Float[Tensor, "b n c_known"],
+    ) -> Float[Tensor, "b n dim"]:
+        """Both, with the channels outermost in each patch, are a patch of both."""
+        return embed(torch.cat([patches, beside], dim=-1))
