@@ -25,7 +25,7 @@ LEAST = {
 VAE = ("vae", "vae_decoder")
 # settings that only some parts heed; training the decoder alone logs the terms of the latents, and learns from the rest
 HEEDED = {
-    **dict.fromkeys(("text_dropout", "cached_clips", "compile"), ("denoiser",)),
+    **dict.fromkeys(("text_dropout", "known", "cached_clips", "compile"), ("denoiser",)),
     **dict.fromkeys(("reconstruction", "kl_weight", "commitment_weight"), VAE),
     **dict.fromkeys(("perceptual", "perceptual_model", "perceptual_weights", "perceptual_frames"), VAE),
     **dict.fromkeys(("discriminator", "discriminator_start"), VAE),
@@ -47,6 +47,9 @@ def check_settings(settings: TrainSettings) -> None:
     for name, least in LEAST.items():
         if getattr(settings, name) < least:
             raise ValueError(f"train.{name}={getattr(settings, name)} is too small: give {least} or more")
+    for name in ("text_dropout", "known"):
+        if not 0 <= getattr(settings, name) <= 1:
+            raise ValueError(f"train.{name}={getattr(settings, name)} is a share: give 0 to 1")
     for name in ("num_frames", "sizes"):
         choices, weights = getattr(settings, name), getattr(settings, f"{name}_weights")
         if len(choices) != len(weights) or not choices:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +12,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from videogen.data import Dataset
-from videogen.denoiser import null_features, text_condition
+from videogen.denoiser import Condition, null_features, text_condition
 from videogen.schedulers import Scheduler
 from videogen.text import TextFeatures
 from videogen.training.draw import draw_shape, generator
+from videogen.training.known import draw_known
 from videogen.training.latents import LatentCache
 from videogen.training.settings import TrainSettings
 from videogen.training.vae_losses import VAELoss
@@ -155,11 +157,35 @@ class DenoiserLearner:
         condition = text_condition(features, self.denoiser.conditions, (x0.shape[3] * stride, x0.shape[4] * stride))
         times = self.objective.sample_times(len(texts), source)
         noise = torch.randn(x0.shape, generator=source)
+        times, condition, learnt = self._with_known(x0, times, condition, source)
         # a variance that the model may predict as well is not learnt
         prediction = self.denoiser(self.objective.add_noise(x0, noise, times), times, condition)[:, : x0.shape[1]]
-        errors = (prediction.float() - self.objective.target(x0, noise, times)).square().flatten(1).mean(1)
-        loss = (self.objective.loss_weight(times).to(errors.dtype) * errors).mean()
-        return loss, {"loss": loss.item(), "error": errors.mean().item()}
+        errors = (prediction.float() - self.objective.target(x0, noise, times)).square().mean((1, 3, 4))
+        weights = self.objective.loss_weight(times).to(errors.dtype)
+        weighted = errors * (weights if weights.ndim == 2 else weights[:, None])
+        # each clip counts as much as the others, however much of it is known
+        loss, error = (_mean(values, learnt).mean() for values in (weighted, errors))
+        return loss, {"loss": loss.item(), "error": error.item()}
+
+    def _with_known(
+        self, x0: Tensor, times: Tensor, condition: Condition, source: Generator
+    ) -> tuple[Tensor, Condition, Tensor]:
+        """Times and condition with known frames in them, and the frames (B, T) that are learnt.
+
+        A model that takes known latents gets them beside the noisy ones, zeros elsewhere, and learns all frames; to any
+        other, what is known is there without noise, at a time of its own.
+        """
+        every = torch.ones(len(x0), x0.shape[2], dtype=torch.bool)
+        beside = "known" in self.denoiser.conditions
+        if not beside and not self.settings.known:
+            return times, condition, every
+        known = draw_known(len(x0), x0.shape[2], self.settings.known, source)
+        if beside:
+            mask = known if "known_mask" in self.denoiser.conditions else None
+            given = x0 * known[:, None, :, None, None]
+            return times, dataclasses.replace(condition, known=given, known_mask=mask), every
+        one = torch.ones((), dtype=torch.float64)
+        return times[:, None].where(~known, self.objective.time_of(one, 0 * one)), condition, ~known
 
     def _encode(self, texts: list[str], dropped: Tensor) -> TextFeatures:
         """The texts, those that are dropped as the absence of text."""
@@ -183,6 +209,11 @@ class DenoiserLearner:
         with torch.no_grad():
             latents = self.vae.encode(torch.stack([clip.video for clip in clips])).mode()
         return latents, [clip.text for clip in clips]
+
+
+def _mean(values: Tensor, counted: Tensor) -> Tensor:
+    """The mean of what counts in each row, (B, T) -> (B,)."""
+    return values.where(counted, 0.0).sum(1) / counted.sum(1)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ class TrainSettings:
         sizes_weights: how often each size is drawn.
         precision: "float32" or "bfloat16" (autocast).
         text_dropout: share of samples trained without text, for classifier-free guidance (denoiser only).
+        known: share of clips some of whose latent frames are known, see `videogen.training.known` (denoiser only).
         cached_clips: encode this many clips once and draw from them (denoiser only); 0 encodes anew at each step.
         reconstruction: "l2" or "l1", squared or absolute error of the pixels (this and all below to `export_precision`:
             VAE only).
@@ -69,6 +70,7 @@ class TrainSettings:
     sizes_weights: list[float] = field(default_factory=lambda: [1.0])
     precision: str = "float32"
     text_dropout: float = 0.1
+    known: float = 0.0
     cached_clips: int = 0
     reconstruction: str = "l2"
     kl_weight: float = 1e-6
