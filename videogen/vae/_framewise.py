@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from videogen.vae._layers import FrameConv, Norm, SpaceUpsample, Stack
+from videogen.vae._lean import silu
 from videogen.vae._levels import SpaceDownsample, middle, res_blocks
 
 
@@ -31,7 +31,7 @@ class FrameEncoder(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         h = self.middle(self.levels(self.conv_in(frames)))
-        moments: Tensor = self.quant(self.out(F.silu(self.norm(h))))
+        moments: Tensor = self.quant(self.out(silu(self.norm(h))))
         return moments
 
 
@@ -53,7 +53,7 @@ class FrameDecoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         h = self.levels(self.middle(self.conv_in(self.quant(latents))))
-        frames: Tensor = self.out(F.silu(self.norm(h)))
+        frames: Tensor = self.out(silu(self.norm(h)))
         return frames
 
 
