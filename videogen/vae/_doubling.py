@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from videogen.vae._convolution import Convolve, by_tap, of_frames, taps_of
+from videogen.vae._convolution import Convolve, of_frames, taps_of
 from videogen.vae._lean import frames_last
 
 #: numbers that are worked on at once, so that what is made on the way takes little room
@@ -35,7 +35,7 @@ def doubled(images: Tensor, weight: Tensor, bias: Tensor | None, border: str = "
     for image, result in zip(padded, out, strict=True):
         for row in range(0, height, rows):
             _double(image[row : row + rows + 2], kernels, bias, result[row : row + rows])
-    return out.view(count, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
+    return out.view(count, 2 * height, 2 * width, len(weight)).permute(0, 3, 1, 2)
 
 
 def _of_neighbours(taps: Tensor, dim: int) -> Tensor:
@@ -70,12 +70,16 @@ def doubled_in_time(x: Tensor, weight: Tensor, bias: Tensor | None, convolve: Co
     g0 a + (g1 + g2) b: three convolutions of images for two results, not six. See `doubled`.
     """
     first, middle, last = taps_of(weight)
-    own = of_frames(x, lambda images: convolve(images, first + middle + last, bias))
+
+    def along(x: Tensor, tap: Tensor, bias: Tensor | None = None) -> Tensor:
+        return of_frames(x, lambda images: convolve(images, tap, bias))
+
+    own = along(x, first + middle + last, bias)
     if x.shape[2] == 1:
         return own
     change, frames = x[:, :, :-1] - x[:, :, 1:], 2 * x.shape[2] - 1
     out = frames_last(x.new_empty(x.shape[0], frames, *own.shape[3:], own.shape[1]))
     out[:, :, :1] = own[:, :, :1]
     for start, tap in ((1, first + middle), (2, first)):
-        torch.add(own[:, :, 1:], by_tap(change, tap, convolve), out=out[:, :, start::2])
+        torch.add(own[:, :, 1:], along(change, tap), out=out[:, :, start::2])
     return out
