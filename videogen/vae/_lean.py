@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 #: half precision has too few digits for sums in another order
 DTYPES = (torch.float32, torch.float64)
+#: of images that are done at once
+PIXELS = 2**15
 
 
 def lean(x: Tensor) -> bool:
@@ -49,6 +51,17 @@ def over_rms(x: Tensor, eps: float) -> Tensor:
     """Each position over the root mean square of its channels (dim 1), which lie last: torch's own takes 1.6 times."""
     squares = torch.linalg.vector_norm(x, dim=1, keepdim=True).square_() / x.shape[1]
     return x * squares.add_(eps).rsqrt_()
+
+
+def few_at_a_time(half: nn.Module, images: Tensor, pixels: int) -> Tensor:
+    """What a half of an image autoencoder makes of images (N, …) that are so many pixels each.
+
+    They know nothing of one another, so that memory needn't follow their number: some 32768 pixels are done at once,
+    fewer of which don't repay the laying out of weights. A half in training mode may have norms over all images.
+    """
+    groups = 1 if half.training or not lean(images) else -(-len(images) * pixels // PIXELS)
+    done = [half(group) for group in images.chunk(groups)]
+    return done[0] if len(done) == 1 else torch.cat(done)
 
 
 def silu(x: Tensor) -> Tensor:
