@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from videogen.vae._cogvideox import SpatialNorm, spread
 from videogen.vae._layers import CausalConv3d
-from videogen.vae._lean import channels_last, lean, over_rms, plus, silu
+from videogen.vae._lean import PIXELS, channels_last, few_at_a_time, lean, over_rms, plus, silu
 from videogen.vae._levels import GroupNorm
 from videogen.vae._streaming import StreamCache
 
@@ -75,5 +75,20 @@ def test_the_channels_stay_last_on_the_way() -> None:
     """A past that is one frame, repeated, has no order in memory: put in front, it must not undo that of the clip."""
     conv, cache = CausalConv3d(4, 6), StreamCache()
     for frames in (1, 2, 8):
-        x = conv(torch.randn(2, 4, frames, 24, 24), cache)
+        x = conv(torch.randn(2, 4, frames, 36, 36), cache)
         assert x.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+@pytest.mark.parametrize(("training", "groups"), [(False, [2, 2, 1]), (True, [5])], ids=["eval", "training"])
+def test_images_go_through_a_few_at_a_time(training: bool, groups: list[int]) -> None:
+    """But not where a half may have norms over all of them, or with a gradient, which keeps everything anyway."""
+    seen: list[int] = []
+    half = nn.Conv2d(3, 4, 1).double().train(training)
+    half.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    images = random(5, 3, 2, 2)
+    wanted = half(images)
+    with torch.no_grad():
+        torch.testing.assert_close(few_at_a_time(half, images, PIXELS // 2), wanted)
+    assert seen == [5, *groups]
+    few_at_a_time(half, images, PIXELS // 2)
+    assert seen == [5, *groups, 5]

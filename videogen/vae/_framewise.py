@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from videogen.vae._layers import FrameConv, Norm, SpaceUpsample, Stack
-from videogen.vae._lean import silu
+from videogen.vae._lean import few_at_a_time, silu
 from videogen.vae._levels import SpaceDownsample, middle, res_blocks
 
 
@@ -57,8 +57,12 @@ class FrameDecoder(nn.Module):
         return frames
 
 
-def frame_by_frame(half: nn.Module, x: Tensor) -> Tensor:
-    """Run one half on each frame as a clip of its own, (B, C, T, H, W) -> (B, C', T, H', W')."""
+def frame_by_frame(half: nn.Module, x: Tensor, stride: int = 1) -> Tensor:
+    """Run one half on each frame as a clip of its own, (B, C, T, H, W) -> (B, C', T, H', W').
+
+    Args:
+        stride: pixels of the video along each side of a position of x.
+    """
     # a batch of one-frame clips: its group norms see one frame, and the video layers serve as they are
-    out: Tensor = half(rearrange(x, "b c t h w -> (b t) c 1 h w"))
+    out = few_at_a_time(half, rearrange(x, "b c t h w -> (b t) c 1 h w"), x[0, 0, 0].numel() * stride**2)
     return rearrange(out, "(b t) c 1 h w -> b c t h w", b=x.shape[0])

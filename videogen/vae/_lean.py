@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 #: half precision has too few digits for sums in another order
 DTYPES = (torch.float32, torch.float64)
+#: of images that are done at once
+PIXELS = 2**15
 
 
 def lean(x: Tensor) -> bool:
@@ -25,6 +27,14 @@ def channels_last(x: Tensor) -> Tensor:
     """
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     return x.contiguous(memory_format=formats[x.dim()])
+
+
+def kept_last(images: Tensor) -> Tensor:
+    """What was made of images (N, C, H, W) whose channels lie last; so do its own, but the meta device forgets it."""
+    if not images.is_meta:
+        return images
+    _, channels, height, width = images.shape
+    return images.as_strided(images.shape, (channels * height * width, 1, width * channels, channels))
 
 
 def frames_first(x: Tensor) -> Tensor:
@@ -48,8 +58,18 @@ def joined(past: Tensor, x: Tensor) -> Tensor:
 def over_rms(x: Tensor, eps: float) -> Tensor:
     """Each position over the root mean square of its channels (dim 1), which lie last: torch's own takes 1.6 times."""
     squares = torch.linalg.vector_norm(x, dim=1, keepdim=True).square_() / x.shape[1]
-    out: Tensor = x * squares.add_(eps).rsqrt_()
-    return out
+    return x * squares.add_(eps).rsqrt_()
+
+
+def few_at_a_time(half: nn.Module, images: Tensor, pixels: int) -> Tensor:
+    """What a half of an image autoencoder makes of images (N, …) that are so many pixels each.
+
+    They know nothing of one another, so that memory needn't follow their number: some 32768 pixels are done at once,
+    fewer of which don't repay the laying out of weights. A half in training mode may have norms over all images.
+    """
+    groups = 1 if half.training or not lean(images) else -(-len(images) * pixels // PIXELS)
+    done = [half(group) for group in images.chunk(groups)]
+    return done[0] if len(done) == 1 else torch.cat(done)
 
 
 def silu(x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from videogen.vae._layers import (
     Stack,
     pad_corner,
 )
-from videogen.vae._lean import channels_last, frames_first, frames_last, lean
+from videogen.vae._lean import channels_last, frames_first, frames_last, kept_last, lean
 from videogen.vae._streaming import StreamCache
 
 NormKind = Literal["group", "channel"]
@@ -45,7 +45,7 @@ class GroupNorm(nn.GroupNorm):
             return super().forward(x)
         # frames as rows of one image: torch's norm of clips whose channels lie last is 6 times slower
         rows = frames_first(channels_last(x)).flatten(1, 2).permute(0, 3, 1, 2)
-        return frames_last(super().forward(rows).permute(0, 2, 3, 1).view_as(frames_first(x)))
+        return frames_last(kept_last(super().forward(rows)).permute(0, 2, 3, 1).view_as(frames_first(x)))
 
 
 def make_norm(kind: NormKind, groups: int) -> Norm:

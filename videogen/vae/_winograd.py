@@ -7,7 +7,7 @@ plain formula by rounding alone: F(2, 3) has about that of the plain sum, F(4, 3
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -25,55 +25,59 @@ class Along(Protocol):
         ...
 
 
-def kernels_of_two(first: Tensor, middle: Tensor, last: Tensor) -> tuple[Tensor, ...]:
-    """What `two_at_once` convolves by."""
+class Piece(NamedTuple):
+    """Frames (B, C, T + 2, H, W), and where their results go (B, K, T, H', W')."""
+
+    frames: Tensor
+    results: Tensor
+
+
+def two_at_once(pieces: Sequence[Piece], taps: Sequence[Tensor], bias: Tensor | None, along: Along) -> None:
+    """F(2, 3): four convolutions of images for two results, not six; of an odd number the last costs three, as ever."""
+    first, middle, last = taps
     outer = (first + last).div_(2)
-    return torch.add(outer, middle, alpha=0.5), torch.sub(outer, middle, alpha=0.5), first, last
+    mean, alternating = torch.add(outer, middle, alpha=0.5), torch.sub(outer, middle, alpha=0.5)
+    for x, out in pieces:
+        # neighbours of the even results, and of the odd ones
+        a, b, c = (x[:, :, k : out.shape[2] + k : 2] for k in range(3))
+        d = x[:, :, 3::2]
+        even, odd, pairs = out[:, :, 0::2], out[:, :, 1::2], d.shape[2]
+        both, change = along(b + c, mean, bias), along(c - b, alternating)
+        torch.add(both, change, out=even)
+        torch.sub(both[:, :, :pairs], change[:, :, :pairs], out=odd)
+        even += along(a - c, first)
+        if pairs:
+            odd -= along(b[:, :, :pairs] - d, last)
 
 
-def two_at_once(x: Tensor, kernels: Sequence[Tensor], bias: Tensor | None, along: Along, out: Tensor) -> None:
-    """Four convolutions of images for two results, not six, (B, C, T + 2, H, W) into (B, K, T, H', W').
-
-    Of an odd number the last result costs three, as ever.
-    """
-    # neighbours of the even results, and of the odd ones
-    a, b, c = (x[:, :, k : x.shape[2] - 2 + k : 2] for k in range(3))
-    d = x[:, :, 3::2]
-    even, odd, pairs = out[:, :, 0::2], out[:, :, 1::2], d.shape[2]
-    both, change = along(b + c, kernels[0], bias), along(c - b, kernels[1])
-    torch.add(both, change, out=even)
-    torch.sub(both[:, :, :pairs], change[:, :, :pairs], out=odd)
-    even += along(a - c, kernels[2])
-    if pairs:
-        odd -= along(b[:, :, :pairs] - d, kernels[3])
-
-
-def kernels_of_four(first: Tensor, middle: Tensor, last: Tensor) -> tuple[Tensor, ...]:
-    """What `four_at_once` convolves by: at each point and its negative, at 0, at infinity."""
-    kernels = []
+def four_at_once(pieces: Sequence[Piece], taps: Sequence[Tensor], bias: Tensor | None, along: Along) -> None:
+    """F(4, 3): six convolutions of images for four results, not twelve; the results of each piece are 4n."""
+    first, middle, last = taps
     for point, other in (POINTS, POINTS[::-1]):
         norm = 2 * point**2 * (point**2 - other**2)
-        even = torch.add(first, last, alpha=point**2).div_(norm)
-        kernels += [torch.add(even, middle, alpha=sign * point / norm) for sign in (1, -1)]
-    return *kernels, first / (POINTS[0] * POINTS[1]) ** 2, last
-
-
-def four_at_once(x: Tensor, kernels: Sequence[Tensor], bias: Tensor | None, along: Along, out: Tensor) -> None:
-    """Six convolutions of images for four results, not twelve, (B, C, 4n + 2, H, W) into (B, K, 4n, H', W')."""
-    a, b, c, d, e, f = (x[:, :, k : x.shape[2] - 2 + k : 4] for k in range(6))
-    results = [out[:, :, k::4] for k in range(4)]
-    for pair, (point, other) in enumerate((POINTS, POINTS[::-1])):
-        even, odd = torch.sub(e, c, alpha=other**2), torch.sub(d, b, alpha=other**2)
-        positive = along(torch.add(even, odd, alpha=point), kernels[2 * pair])
-        negative = along(even.sub_(odd, alpha=point), kernels[2 * pair + 1])
-        parts = positive + negative, positive.sub_(negative)
-        for power, result in enumerate(results):
-            if pair:
-                result.add_(parts[power % 2], alpha=point**power)
-            elif bias is None:
-                torch.mul(parts[power % 2], point**power, out=result)
-            else:
-                torch.add(bias[:, None, None, None], parts[power % 2], alpha=point**power, out=result)
+        outer = torch.add(first, last, alpha=point**2).div_(norm)
+        kernels = [torch.add(outer, middle, alpha=sign * point / norm) for sign in (1, -1)]
+        for x, out in pieces:
+            _, b, c, d, e, _ = (x[:, :, k : out.shape[2] + k : 4] for k in range(6))
+            even, odd = torch.sub(e, c, alpha=other**2), torch.sub(d, b, alpha=other**2)
+            positive = along(torch.add(even, odd, alpha=point), kernels[0])
+            negative = along(even.sub_(odd, alpha=point), kernels[1])
+            parts = positive + negative, positive.sub_(negative)
+            for power in range(4):
+                _put(out[:, :, power::4], parts[power % 2], point**power, bias, add=point != POINTS[0])
     total, product = POINTS[0] ** 2 + POINTS[1] ** 2, (POINTS[0] * POINTS[1]) ** 2
-    results[0] += along(torch.sub(e, c, alpha=total).add_(a, alpha=product), kernels[4])
-    results[3] += along(torch.sub(f, d, alpha=total).add_(b, alpha=product), kernels[5])
+    for result, kernel in ((0, first / product), (3, last)):
+        for x, out in pieces:
+            # the results' own neighbours: their first, third and fifth
+            near, mid, far = (x[:, :, k : out.shape[2] + k : 4] for k in range(result // 3, 6, 2))
+            out[:, :, result::4] += along(torch.sub(far, mid, alpha=total).add_(near, alpha=product), kernel)
+
+
+def _put(out: Tensor, part: Tensor, factor: float, bias: Tensor | None, *, add: bool) -> None:
+    """A share of some results: the first one, with the bias, or one more."""
+    if add:
+        out.add_(part, alpha=factor)
+    elif bias is None:
+        torch.mul(part, factor, out=out)
+    else:
+        torch.add(bias[:, None, None, None], part, alpha=factor, out=out)
