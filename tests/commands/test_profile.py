@@ -60,7 +60,6 @@ def test_a_vae_alone_has_no_denoiser(capsys: Capture) -> None:
     assert "denoiser" not in printed
 
 
-@pytest.mark.slow
 def test_fourteen_billion_parameters_in_seconds_without_allocating(capsys: Capture) -> None:
     before = time.process_time()
     with Allocations() as made:

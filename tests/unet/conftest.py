@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from seeded import seeded
 from torch import Tensor
 
 from videogen.denoiser import Condition
@@ -19,7 +19,6 @@ from videogen.kernels import ATTENTION
 from videogen.unet.model import UNet
 
 FIXTURES = Path(__file__).parent / "fixtures"
-Shapes = Mapping[str, Sequence[int]]
 #: a network of all kinds of layers, small: groups of 2 channels, three levels
 SMALL = {
     "base_channels": 8,
@@ -47,25 +46,7 @@ def read_keys(name: str) -> dict[str, dict[str, list[int]]]:
 
 
 @pytest.fixture(scope="session")
-def seeded() -> Callable[[Shapes], dict[str, Tensor]]:
-    def make(shapes: Shapes) -> dict[str, Tensor]:
-        """Random tensors of these shapes, whose signal keeps its size; numpy promises this stream for good."""
-        source, made = np.random.RandomState(0), {}
-        for key in sorted(shapes):
-            noise = torch.from_numpy(np.asarray(source.standard_normal(tuple(shapes[key])), dtype=np.float32))
-            if noise.ndim > 1:
-                noise = noise / noise[0].numel() ** 0.5
-            elif noise.ndim == 1:
-                # the one-dimensional weights are those of norms
-                noise = 0.1 * noise + float(key.endswith("weight"))
-            made[key] = noise
-        return made
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def golden(seeded: Callable[[Shapes], dict[str, Tensor]]) -> Callable[[str], Golden]:
+def golden() -> Callable[[str], Golden]:
     def load(name: str) -> Golden:
         told = json.loads((FIXTURES / name / "config.json").read_text())
         numbers = load_file(FIXTURES / name / "io.safetensors")
@@ -86,7 +67,7 @@ def published_keys() -> dict[str, dict[str, list[int]]]:
 
 
 @pytest.fixture(scope="session")
-def make_unet(seeded: Callable[[Shapes], dict[str, Tensor]]) -> Callable[..., UNet]:
+def make_unet() -> Callable[..., UNet]:
     def make(*, random: bool = True, **knobs: Any) -> UNet:
         unet = UNet(CHANNELS, TEXT_DIM, ATTENTION.build("sdpa"), **{**SMALL, **knobs})
         if random:

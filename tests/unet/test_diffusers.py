@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import UNet3DConditionModel
+from seeded import seeded
 from torch import Tensor, nn
 
 from videogen.checkpoints.published import families
@@ -42,7 +43,7 @@ SIZES = [(3, 8, 12), (2, 7, 10), (1, 5, 3), (5, 1, 6)]
 class Pair:
     """The same weights in theirs and in ours."""
 
-    def __init__(self, name: str, seeded: Callable[..., dict[str, Tensor]]) -> None:
+    def __init__(self, name: str) -> None:
         self.theirs: nn.Module = UNet3DConditionModel(**CONFIGS[name]).eval()
         weights = seeded({key: tuple(value.shape) for key, value in self.theirs.state_dict().items()})
         self.theirs.load_state_dict(weights)
@@ -54,8 +55,8 @@ class Pair:
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
-def pair(request: pytest.FixtureRequest, seeded: Callable[..., dict[str, Tensor]]) -> Pair:
-    return Pair(request.param, seeded)
+def pair(request: pytest.FixtureRequest) -> Pair:
+    return Pair(request.param)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from safetensors.torch import load_file
+from seeded import seeded
 from torch import Tensor
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -33,7 +34,12 @@ def golden() -> Callable[[str], Golden]:
             for side in ("in.", "out.")
         ]
         config = json.loads((FIXTURES / name / "config.json").read_text())
-        return Golden(config, load_file(FIXTURES / name / "weights.safetensors"), *sides)
+        shapes = FIXTURES / name / "shapes.json"
+        if shapes.exists():
+            weights = seeded(json.loads(shapes.read_text()))
+        else:
+            weights = load_file(FIXTURES / name / "weights.safetensors")
+        return Golden(config, weights, *sides)
 
     return load
 

@@ -41,7 +41,6 @@ _SAMPLING = """
 Sampling:
   num_frames= height= width=    length and size; steps= of the scheduler; fps= of the file
   guidance=                     how strongly the sentence is followed, 1 for not at all
-  embedded_guidance=            the scale that a distilled model is told, in place of guidance
   guidance_rescale=             0 to 1, tames the contrast of strong guidance
   embedded_guidance=            scale that a distilled model is told, mostly with guidance=1
   negative_prompt=              what to lead away from"""

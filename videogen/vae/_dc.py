@@ -10,6 +10,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from videogen.vae._convolution import Conv2d
+from videogen.vae._doubling import doubled
+from videogen.vae._lean import channels_last, lean, over_rms, plus
+
 Downsampling = Literal["conv", "pixel_unshuffle"]
 Upsampling = Literal["interpolate", "pixel_shuffle"]
 
@@ -22,6 +26,10 @@ class ChannelRMSNorm(nn.RMSNorm):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        if lean(x):
+            assert self.eps is not None
+            weight, bias = (parameter[:, None, None] for parameter in (self.weight, self.bias))
+            return over_rms(channels_last(x), self.eps).mul_(weight).add_(bias)
         return (super().forward(x.movedim(1, -1)) + self.bias).movedim(-1, 1)
 
 
@@ -53,15 +61,15 @@ class LinearAttention(nn.Module):
         if any(scale % 2 == 0 for scale in scales):
             raise ValueError(f"qkv_scales={tuple(scales)}: windows have a middle, so use odd sizes")
         self.head_dim, inner = head_dim, 3 * channels
-        self.qkv = nn.Conv2d(channels, inner, 1, bias=False)
+        self.qkv = Conv2d(channels, inner, 1, bias=False)
         self.scales = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(inner, inner, scale, padding=scale // 2, groups=inner, bias=False),
-                nn.Conv2d(inner, inner, 1, groups=inner // head_dim, bias=False),
+                Conv2d(inner, inner, scale, padding=scale // 2, groups=inner, bias=False),
+                Conv2d(inner, inner, 1, groups=inner // head_dim, bias=False),
             )
             for scale in scales
         )
-        self.out = nn.Conv2d(channels * (1 + len(scales)), channels, 1, bias=False)
+        self.out = Conv2d(channels * (1 + len(scales)), channels, 1, bias=False)
         self.norm = ChannelRMSNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,8 +82,7 @@ class LinearAttention(nn.Module):
         total = (k.sum(-1, keepdim=True) * q).sum(-2, keepdim=True)
         h = (v @ k.transpose(-1, -2)) @ q / (total + 1e-15)
         h = rearrange(h.to(x.dtype), "b heads d (h w) -> b (heads d) h w", h=x.shape[-2])
-        out: Tensor = self.norm(self.out(h))
-        return x + out
+        return plus(self.norm(self.out(h)), x)
 
 
 class GatedConv(nn.Module):
@@ -84,15 +91,14 @@ class GatedConv(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         wide = 8 * channels
-        self.expand = nn.Conv2d(channels, wide, 1)
-        self.depth = nn.Conv2d(wide, wide, 3, padding=1, groups=wide)
-        self.project = nn.Conv2d(wide // 2, channels, 1, bias=False)
+        self.expand = Conv2d(channels, wide, 1)
+        self.depth = Conv2d(wide, wide, 3, padding=1, groups=wide)
+        self.project = Conv2d(wide // 2, channels, 1, bias=False)
         self.norm = ChannelRMSNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         h, gate = self.depth(F.silu(self.expand(x))).chunk(2, dim=1)
-        out: Tensor = self.norm(self.project(h * F.silu(gate)))
-        return x + out
+        return plus(self.norm(self.project(h * F.silu(gate))), x)
 
 
 class ResBlock(nn.Module):
@@ -100,14 +106,13 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int, *, batch_norm: bool = False) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv1 = Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = Conv2d(channels, channels, 3, padding=1, bias=False)
         self.activation = nn.ReLU() if batch_norm else nn.SiLU()
         self.norm = nn.BatchNorm2d(channels) if batch_norm else ChannelRMSNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.norm(self.conv2(self.activation(self.conv1(x))))
-        return x + out
+        return plus(self.norm(self.conv2(self.activation(self.conv1(x)))), x)
 
 
 class Downsample(nn.Module):
@@ -119,7 +124,7 @@ class Downsample(nn.Module):
         check_split("downsample='pixel_unshuffle'", channels_out, 4, kind == "pixel_unshuffle")
         self.channels_out, self.shortcut, self.folds = channels_out, shortcut, kind == "pixel_unshuffle"
         channels, stride = (channels_out // 4, 1) if self.folds else (channels_out, 2)
-        self.conv = nn.Conv2d(channels_in, channels, 3, stride, padding=1)
+        self.conv = Conv2d(channels_in, channels, 3, stride, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         h: Tensor = self.conv(x)
@@ -135,14 +140,16 @@ class Upsample(nn.Module):
         super().__init__()
         check_split("the shortcut of an upsampler", 4 * channels_out, channels_in, shortcut)
         self.unfolded, self.shortcut, self.unfolds = 4 * channels_out, shortcut, kind == "pixel_shuffle"
-        self.conv = nn.Conv2d(channels_in, self.unfolded if self.unfolds else channels_out, 3, padding=1)
+        self.conv = Conv2d(channels_in, self.unfolded if self.unfolds else channels_out, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.unfolds:
             h = F.pixel_shuffle(self.conv(x), 2)
+        elif lean(x):
+            h = doubled(channels_last(x), self.conv.weight, self.conv.bias)
         else:
             h = self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
-        return h + F.pixel_shuffle(repeated(x, self.unfolded), 2) if self.shortcut else h
+        return plus(h, F.pixel_shuffle(repeated(x, self.unfolded), 2)) if self.shortcut else h
 
 
 def averaged(x: Tensor, channels: int) -> Tensor:

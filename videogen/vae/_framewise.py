@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from videogen.vae._layers import FrameConv, Norm, SpaceUpsample, Stack
+from videogen.vae._lean import few_at_a_time, silu
 from videogen.vae._levels import SpaceDownsample, middle, res_blocks
 
 
@@ -31,7 +31,7 @@ class FrameEncoder(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         h = self.middle(self.levels(self.conv_in(frames)))
-        moments: Tensor = self.quant(self.out(F.silu(self.norm(h))))
+        moments: Tensor = self.quant(self.out(silu(self.norm(h))))
         return moments
 
 
@@ -53,12 +53,16 @@ class FrameDecoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         h = self.levels(self.middle(self.conv_in(self.quant(latents))))
-        frames: Tensor = self.out(F.silu(self.norm(h)))
+        frames: Tensor = self.out(silu(self.norm(h)))
         return frames
 
 
-def frame_by_frame(half: nn.Module, x: Tensor) -> Tensor:
-    """Run one half on each frame as a clip of its own, (B, C, T, H, W) -> (B, C', T, H', W')."""
+def frame_by_frame(half: nn.Module, x: Tensor, stride: int = 1) -> Tensor:
+    """Run one half on each frame as a clip of its own, (B, C, T, H, W) -> (B, C', T, H', W').
+
+    Args:
+        stride: pixels of the video along each side of a position of x.
+    """
     # a batch of one-frame clips: its group norms see one frame, and the video layers serve as they are
-    out: Tensor = half(rearrange(x, "b c t h w -> (b t) c 1 h w"))
+    out = few_at_a_time(half, rearrange(x, "b c t h w -> (b t) c 1 h w"), x[0, 0, 0].numel() * stride**2)
     return rearrange(out, "(b t) c 1 h w -> b c t h w", b=x.shape[0])

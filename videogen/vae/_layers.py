@@ -10,7 +10,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from videogen.vae._streaming import StreamCache, with_past
+from videogen.vae._convolution import Conv2d, Conv3d, of_frames
+from videogen.vae._doubling import doubled
+from videogen.vae._lean import channels_last, lean, plus, silu
+from videogen.vae._streaming import StreamCache, past_of
 
 Interpolation = Literal["nearest", "trilinear"]
 #: makes the normalisation of a number of channels
@@ -38,20 +41,21 @@ class CausalConv3d(nn.Module):
         kernel = (kernel,) * 3 if isinstance(kernel, int) else kernel
         stride = (stride,) * 3 if isinstance(stride, int) else stride
         space = (kernel[1] // 2, kernel[2] // 2) if padding is None else (padding, padding)
-        self.conv = nn.Conv3d(channels_in, channels_out, kernel, stride, (0, *space))
+        self.conv = Conv3d(channels_in, channels_out, kernel, stride, (0, *space))
         self.pad, self.keep = kernel[0] - 1, kernel[0] - stride[0]
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
-        if self.pad:
-            x = with_past(self, x, self.pad, self.keep, cache)
-        out: Tensor = self.conv(x)
+        out: Tensor = self.conv(x, past_of(self, x, self.pad, self.keep, cache) if self.pad else None)
         return out
 
 
-class FrameConv(nn.Conv2d):
-    """2D convolution of each frame alone, run as a 3D one with a kernel of 1 in time: no frame is copied."""
+class FrameConv(Conv2d):
+    """2D convolution of each frame alone."""
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
+        if lean(x):
+            return of_frames(channels_last(x), super().forward)
+        # a 3D one with a kernel of 1 in time: no frame is copied
         padding = (0, *(int(p) for p in self.padding))
         return F.conv3d(x, self.weight.unsqueeze(2), self.bias, (1, *self.stride), padding)
 
@@ -97,11 +101,12 @@ class ResBlock(nn.Module):
             next(self.conv2.parameters()).mul_(0.1)
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)), cache)
-        h = self.conv2(F.silu(self.norm2(h)), cache)
-        skip: Tensor = x if self.shortcut is None else self.shortcut(x, cache)
-        out: Tensor = skip + h
-        return out
+        # one name for all: each is free when the next is there
+        h = silu(self.norm1(x))
+        h = self.conv1(h, cache)
+        h = silu(self.norm2(h))
+        h = self.conv2(h, cache)
+        return plus(h, x if self.shortcut is None else self.shortcut(x, cache))
 
 
 class FrameAttention(nn.Module):
@@ -110,15 +115,14 @@ class FrameAttention(nn.Module):
     def __init__(self, channels: int, norm: Norm = ChannelNorm) -> None:
         super().__init__()
         self.norm = norm(channels)
-        self.qkv = nn.Conv3d(channels, 3 * channels, 1)
-        self.out = nn.Conv3d(channels, channels, 1)
+        self.qkv = Conv3d(channels, 3 * channels, 1)
+        self.out = Conv3d(channels, channels, 1)
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
         frames, height, _ = x.shape[2:]
         q, k, v = rearrange(self.qkv(self.norm(x)), "b (three c) t h w -> three (b t) 1 (h w) c", three=3)
         h = F.scaled_dot_product_attention(q, k, v)
-        out: Tensor = self.out(rearrange(h, "(b t) 1 (h w) c -> b c t h w", t=frames, h=height))
-        return x + out
+        return plus(self.out(rearrange(h, "(b t) 1 (h w) c -> b c t h w", t=frames, h=height)), x)
 
 
 class SpaceUpsample(nn.Module):
@@ -129,7 +133,10 @@ class SpaceUpsample(nn.Module):
         self.conv = FrameConv(channels, channels_out or channels, 3, padding=1)
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
-        out: Tensor = self.conv(F.interpolate(x, scale_factor=(1, 2, 2), mode="nearest"))
+        conv = self.conv
+        if lean(x):
+            return of_frames(channels_last(x), lambda images: doubled(images, conv.weight, conv.bias))
+        out: Tensor = conv(F.interpolate(x, scale_factor=(1, 2, 2), mode="nearest"))
         return out
 
 

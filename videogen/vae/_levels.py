@@ -17,6 +17,7 @@ from videogen.vae._layers import (
     Stack,
     pad_corner,
 )
+from videogen.vae._lean import channels_last, frames_first, frames_last, kept_last, lean
 from videogen.vae._streaming import StreamCache
 
 NormKind = Literal["group", "channel"]
@@ -38,6 +39,13 @@ class GroupNorm(nn.GroupNorm):
                 f"{channels} channels do not split into norm_groups={groups}: use {nearest} channels or other groups"
             )
         super().__init__(groups, channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not lean(x):
+            return super().forward(x)
+        # frames as rows of one image: torch's norm of clips whose channels lie last is 6 times slower
+        rows = frames_first(channels_last(x)).flatten(1, 2).permute(0, 3, 1, 2)
+        return frames_last(kept_last(super().forward(rows)).permute(0, 2, 3, 1).view_as(frames_first(x)))
 
 
 def make_norm(kind: NormKind, groups: int) -> Norm:

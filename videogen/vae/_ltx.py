@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Generator, Tensor, nn
 
 from videogen.vae._layers import CausalConv3d, ChannelNorm, Stack
+from videogen.vae._lean import channels_last, frames_last, lean, over_rms, plus, silu
 from videogen.vae._streaming import StreamCache, begins
 
 #: sines and cosines that a timestep is embedded in
@@ -104,11 +105,12 @@ class ResBlock(nn.Module):
         if self.scale_shift_table is not None:
             assert time is not None
             first, second = (time + self.scale_shift_table).chunk(2)
-        h = with_noise(self.conv1(F.silu(modulated(x, first)), cache), self.noise1, source)
-        h = with_noise(self.conv2(F.silu(modulated(h, second)), cache), self.noise2, source)
-        skip: Tensor = x if self.shortcut is None else self.shortcut(self.norm(x), cache)
-        out: Tensor = skip + h
-        return out
+        # one name for all: each is free when the next is there
+        h = silu(modulated(x, first))
+        h = with_noise(self.conv1(h, cache), self.noise1, source)
+        h = silu(modulated(h, second))
+        h = with_noise(self.conv2(h, cache), self.noise2, source)
+        return plus(h, x if self.shortcut is None else self.shortcut(self.norm(x), cache))
 
 
 class Downsample(nn.Module):
@@ -165,11 +167,14 @@ class Upsample(nn.Module):
 
 def modulated(x: Tensor, shift_scale: Tensor | None = None) -> Tensor:
     """Each position over the root mean square of its channels; then scaled and shifted, if (2, C) say how."""
-    h = F.rms_norm(x.movedim(1, -1), x.shape[1:2], eps=1e-8).movedim(-1, 1)
+    if lean(x):
+        h = over_rms(channels_last(x), 1e-8)
+    else:
+        h = F.rms_norm(x.movedim(1, -1), x.shape[1:2], eps=1e-8).movedim(-1, 1)
     if shift_scale is None:
         return h
     shift, scale = shift_scale[..., None, None, None].unbind()
-    return h * (1 + scale) + shift
+    return h.mul_(1 + scale).add_(shift) if lean(x) else h * (1 + scale) + shift
 
 
 def with_noise(x: Tensor, size: Tensor | None, source: Generator | None) -> Tensor:
@@ -199,4 +204,8 @@ def waves(timestep: Tensor) -> Tensor:
 
 
 def _unfold(x: Tensor) -> Tensor:
+    """(B, 8C, T, H, W) -> (B, C, 2T, 2H, 2W)."""
+    if lean(x):
+        # what follows wants the channels last
+        return frames_last(rearrange(x, "b (c dt dy dx) t h w -> b (t dt) (h dy) (w dx) c", dt=2, dy=2, dx=2))
     return rearrange(x, "b (c dt dy dx) t h w -> b c (t dt) (h dy) (w dx)", dt=2, dy=2, dx=2)

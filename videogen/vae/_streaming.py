@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from videogen.vae import Posterior, VAESpec
+from videogen.vae._lean import joined
 from videogen.vae._posterior import DiagonalGaussian
 
 
@@ -30,15 +31,20 @@ def with_past(layer: nn.Module, x: Tensor, pad: int, keep: int, cache: StreamCac
 
     (B, C, T, H, W) -> (B, C, T + pad or keep, H, W)
     """
+    return joined(past_of(layer, x, pad, keep, cache), x)
+
+
+def past_of(layer: nn.Module, x: Tensor, pad: int, keep: int, cache: StreamCache | None) -> Tensor:
+    """What `with_past` puts in front of a chunk; the chunk's end is kept for the next one."""
     past = cache.get(layer) if cache is not None else None
     if past is None:
         past = x[:, :, :1].expand(-1, -1, pad, -1, -1)
-    extended = torch.cat([past, x], dim=2)
     if cache is not None:
-        end = extended.shape[2] - cache.lookahead
+        seen = x if x.shape[2] >= keep + cache.lookahead else joined(past, x)
+        end = seen.shape[2] - cache.lookahead
         # a copy: a view would keep the whole chunk in memory, for every layer
-        cache[layer] = extended[:, :, end - keep : end].clone()
-    return extended
+        cache[layer] = seen[:, :, end - keep : end].clone()
+    return past
 
 
 def begins(layer: nn.Module, cache: StreamCache | None) -> bool:

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from videogen.vae._convolution import Conv3d
 from videogen.vae._layers import Norm, ResBlock, Stack
+from videogen.vae._lean import silu
 from videogen.vae._levels import GroupNorm
 from videogen.vae._streaming import StreamCache
 
@@ -54,7 +56,7 @@ class TemporalVAE(nn.Module):
         return frames[:, :, frames.shape[2] - num_frames :]
 
 
-class CausalConv(nn.Conv3d):
+class CausalConv(Conv3d):
     """3D convolution that looks only backward in time: before a clip's first frame are zeros."""
 
     def __init__(
@@ -64,7 +66,7 @@ class CausalConv(nn.Conv3d):
         super().__init__(channels_in, channels_out, kernel, (time_stride, 1, 1), padding, bias=bias)
         self.past = kernel - time_stride
 
-    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:  # type: ignore[override]
         return super().forward(zeros_before(x, self.past))
 
 
@@ -74,7 +76,7 @@ class TimeUpsample(CausalConv):
     def __init__(self, channels: int) -> None:
         super().__init__(channels, 2 * channels)
 
-    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:  # type: ignore[override]
         return rearrange(super().forward(x), "b (c two) t h w -> b c (t two) h w", two=2)
 
 
@@ -96,7 +98,7 @@ class Encoder(nn.Module):
         self.norm, self.out = norm(width), CausalConv(width, out, 1)
 
     def forward(self, frames: Tensor) -> Tensor:
-        features: Tensor = self.out(F.silu(self.norm(self.levels(self.conv_in(frames)))))
+        features: Tensor = self.out(silu(self.norm(self.levels(self.conv_in(frames)))))
         return features
 
 
@@ -119,7 +121,7 @@ class Decoder(nn.Module):
         self.norm, self.out = norm(width), CausalConv(width, channels)
 
     def forward(self, latents: Tensor) -> Tensor:
-        frames: Tensor = self.out(F.silu(self.norm(self.levels(self.conv_in(latents)))))
+        frames: Tensor = self.out(silu(self.norm(self.levels(self.conv_in(latents)))))
         return frames
 
 

@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
+from videogen.vae._convolution import Conv3d
 from videogen.vae._layers import FrameAttention, ResBlock, Stack
-from videogen.vae._streaming import StreamCache, begins, with_past
+from videogen.vae._lean import lean, plus
+from videogen.vae._streaming import StreamCache, begins, past_of, with_past
 
 
 class Level(nn.Module):
@@ -23,7 +25,7 @@ class Level(nn.Module):
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
         h: Tensor = self.layers(x, cache)
-        return h if self.shortcut is None else h + self.shortcut(x, cache)
+        return h if self.shortcut is None else plus(h, self.shortcut(x, cache))
 
 
 class RMSNorm(nn.Module):
@@ -36,11 +38,11 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # half precision has too few digits for the sum of squares
         unit = F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1).to(x.dtype)
-        out: Tensor = unit * (x.shape[1] ** 0.5 * self.weight[:, None, None, None])
-        return out
+        weight = x.shape[1] ** 0.5 * self.weight[:, None, None, None]
+        return unit.mul_(weight) if lean(x) else unit * weight
 
 
-class CausalConv3d(nn.Conv3d):
+class CausalConv3d(Conv3d):
     """3D convolution that looks only backward in time: before a clip's first frame there are zeros."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int | tuple[int, int, int] = 3) -> None:
@@ -48,14 +50,14 @@ class CausalConv3d(nn.Conv3d):
         super().__init__(channels_in, channels_out, kernel, padding=(0, kernel[1] // 2, kernel[2] // 2))
         self.past = kernel[0] - 1
 
-    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
-        if self.past and cache is not None and self in cache:
-            x = with_past(self, x, 0, self.past, cache)
-        elif self.past:
-            x = F.pad(x, (0, 0, 0, 0, self.past, 0))
-            if cache is not None:
-                cache[self] = x[:, :, -self.past :].clone()
-        return super().forward(x)
+    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:  # type: ignore[override]
+        if not self.past:
+            return super().forward(x)
+        past = x.new_zeros(*x.shape[:2], self.past, *x.shape[3:])
+        if cache is not None:
+            cache.setdefault(self, past)
+            past = past_of(self, x, 0, self.past, cache)
+        return super().forward(x, past)
 
 
 class TimeDownsample(nn.Module):
@@ -63,7 +65,7 @@ class TimeDownsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(channels, channels, (3, 1, 1), (2, 1, 1))
+        self.conv = Conv3d(channels, channels, (3, 1, 1), (2, 1, 1))
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
         alone = int(cache is None or self not in cache)

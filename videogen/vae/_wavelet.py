@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videogen.vae._haar import Haar2D, Haar3D
@@ -19,6 +18,7 @@ from videogen.vae._layers import (
     Stack,
     pad_corner,
 )
+from videogen.vae._lean import silu
 from videogen.vae._streaming import StreamCache
 
 #: channels of a video, and of each band
@@ -67,7 +67,7 @@ class Encoder(nn.Module):
         h = self.level2(torch.cat([h, self.flow1(low1)], dim=1), cache)
         h = self.down2(pad_corner(h), cache)
         h = self.middle(torch.cat([h, self.flow2(low2)], dim=1), cache)
-        moments: Tensor = self.out(F.silu(self.norm(h)), cache)
+        moments: Tensor = self.out(silu(self.norm(h)), cache)
         return moments
 
 
@@ -125,7 +125,7 @@ class Decoder(nn.Module):
         bands1 = _own(self.flow1(flow, cache), cache)
         bands1 = _add_to_low(bands1, self.haar2.inverse(bands2, first))
         h = self.level1(self.up1(h, cache), cache)
-        return _add_to_low(self.out(F.silu(self.norm(h))), self.haar1.inverse(bands1, first))
+        return _add_to_low(self.out(silu(self.norm(h))), self.haar1.inverse(bands1, first))
 
     def _split(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """The last channels leave for the low-frequency path."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from videogen.vae import VAES, VAESpec
 from videogen.vae._causal3d import Attention, TimeResampling, make_middle, space_time_downsample, space_time_upsample
 from videogen.vae._layers import CausalConv3d, FrameConv, Interpolation, Norm, SpaceUpsample, Stack
+from videogen.vae._lean import silu
 from videogen.vae._levels import GROUPS, NormKind, SpaceDownsample, make_norm, res_blocks
 from videogen.vae._streaming import CausalVAE, StreamCache
 
@@ -173,7 +173,7 @@ class Encoder(nn.Module):
             h = self.fine(rearrange(video, "b c t h w -> (b t) c 1 h w"))
             h = rearrange(h, "(b t) c 1 h w -> b c t h w", b=video.shape[0])
         h = self.middle(self.coarse(h, cache), cache)
-        moments: Tensor = self.quant(self.out(F.silu(self.norm(h)), cache))
+        moments: Tensor = self.quant(self.out(silu(self.norm(h)), cache))
         return moments
 
 
@@ -207,5 +207,5 @@ class Decoder(nn.Module):
     def forward(self, latents: Tensor, cache: StreamCache | None) -> Tensor:
         h = self.middle(self.conv_in(self.quant(latents), cache), cache)
         h = self.levels(h, cache)
-        video: Tensor = self.out(F.silu(self.norm(h)), cache)
+        video: Tensor = self.out(silu(self.norm(h)), cache)
         return video

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from videogen.vae import VAES, VAESpec
 from videogen.vae._cogvideox import Downsample, SpatialNorm, SpatialResBlock, Upsample
 from videogen.vae._layers import CausalConv3d, Norm, Stack
+from videogen.vae._lean import silu
 from videogen.vae._levels import GROUPS, make_norm, res_blocks
 from videogen.vae._posterior import DiagonalGaussian
 from videogen.vae._streaming import CausalVAE, StreamCache, check_channels, check_rgb, filled
@@ -176,7 +176,7 @@ class Encoder(nn.Module):
 
     def forward(self, video: Tensor, cache: StreamCache) -> Tensor:
         h = self.levels(self.conv_in(video, cache), cache)
-        moments: Tensor = self.out(F.silu(self.norm(h)), cache)
+        moments: Tensor = self.out(silu(self.norm(h)), cache)
         return moments
 
 
@@ -200,7 +200,7 @@ class Decoder(nn.Module):
         h = self.conv_in(latents, cache)
         for layer in self.levels:
             h = layer(h, cache, latents) if isinstance(layer, SpatialResBlock) else layer(h, cache)
-        video: Tensor = self.out(F.silu(self.norm(h, latents)), cache)
+        video: Tensor = self.out(silu(self.norm(h, latents)), cache)
         return video
 
 

@@ -26,6 +26,7 @@ from videogen.vae._dc import (
     repeated,
 )
 from videogen.vae._deterministic import Deterministic
+from videogen.vae._lean import few_at_a_time
 from videogen.vae._streaming import CausalVAE, StreamCache
 
 #: channels of a head, and the scales of queries, keys and values
@@ -130,11 +131,11 @@ class DeepCompressionAE(CausalVAE):
 
     def encode_chunk(self, video: Tensor, cache: StreamCache | None) -> Tensor:
         """Video (B, 3, T, H, W) -> latents (B, C, T, h, w)."""
-        return _frame_by_frame(self.encoder, video)
+        return _frame_by_frame(self.encoder, video, 1)
 
     def decode_chunk(self, latents: Tensor, cache: StreamCache | None) -> Tensor:
         """Latents (B, C, T, h, w) -> video (B, 3, T, H, W)."""
-        return _frame_by_frame(self.decoder, latents)
+        return _frame_by_frame(self.decoder, latents, self.spec.spatial_stride)
 
 
 class Encoder(nn.Module):
@@ -212,9 +213,9 @@ def _blocks(width: int, count: int, attends: bool, attention: Attention, batch_n
     return nn.Sequential(*(ResBlock(width, batch_norm=batch_norm) for _ in range(count)))
 
 
-def _frame_by_frame(half: nn.Module, x: Tensor) -> Tensor:
-    """Run one half on each frame, (B, C, T, H, W) -> (B, C', T, H', W')."""
-    out: Tensor = half(rearrange(x, "b c t h w -> (b t) c h w"))
+def _frame_by_frame(half: nn.Module, x: Tensor, stride: int) -> Tensor:
+    """Run one half on each frame, (B, C, T, H, W) -> (B, C', T, H', W'); a position is so many pixels high and wide."""
+    out = few_at_a_time(half, rearrange(x, "b c t h w -> (b t) c h w"), x[0, 0, 0].numel() * stride**2)
     return rearrange(out, "(b t) c h w -> b c t h w", b=x.shape[0])
 
 

@@ -74,4 +74,4 @@ class FramewiseVAE(CausalVAE):
 
     def decode_chunk(self, latents: Tensor, cache: StreamCache | None) -> Tensor:
         """Latents (B, C, T, h, w) -> video (B, 3, T, H, W)."""
-        return frame_by_frame(self.decoder, latents)
+        return frame_by_frame(self.decoder, latents, self.spec.spatial_stride)

@@ -197,7 +197,8 @@ class FramewiseTemporalVAE(CausalVAE):
 
     def _decode_clip(self, latents: Tensor) -> Tensor:
         num_frames = 1 + (latents.shape[2] - 1) * self.spec.temporal_stride
-        return frame_by_frame(self.decoder, self.temporal.decode(latents, num_frames) / self.frame_scale)
+        frames = self.temporal.decode(latents, num_frames) / self.frame_scale
+        return frame_by_frame(self.decoder, frames, self.spec.spatial_stride)
 
 
 def pieces(chunks: Iterable[Tensor], size: int) -> Iterator[Tensor]:

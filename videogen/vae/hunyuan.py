@@ -5,6 +5,7 @@ After "HunyuanVideo: A Systematic Framework For Large Video Generative Models" (
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -14,9 +15,12 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from videogen.vae import VAES, VAESpec
+from videogen.vae._convolution import Conv3d, along_time
+from videogen.vae._doubling import doubled, doubled_in_time
 from videogen.vae._layers import FrameAttention, Norm, ResBlock, Stack
+from videogen.vae._lean import channels_last, lean, plus, silu
 from videogen.vae._levels import GROUPS, make_norm
-from videogen.vae._streaming import CausalVAE, StreamCache
+from videogen.vae._streaming import CausalVAE, StreamCache, with_past
 
 #: the last so many changes of resolution, of the encoder and of the decoder, are in time too
 TIME_STEPS = 2
@@ -114,7 +118,7 @@ class Encoder(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         h = self.middle(self.levels(self.conv_in(video)))
-        moments: Tensor = self.quant(self.out(F.silu(self.norm(h))))
+        moments: Tensor = self.quant(self.out(silu(self.norm(h))))
         return moments
 
 
@@ -134,7 +138,7 @@ class Decoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         h = self.levels(self.middle(self.conv_in(self.quant(latents))))
-        video: Tensor = self.out(F.silu(self.norm(h)))
+        video: Tensor = self.out(silu(self.norm(h)))
         return video
 
 
@@ -145,7 +149,7 @@ class EdgeConv3d(nn.Module):
         self, channels_in: int, channels_out: int, kernel: int = 3, stride: int | tuple[int, int, int] = 1
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(channels_in, channels_out, kernel, stride)
+        self.conv = Conv3d(channels_in, channels_out, kernel, stride)
         self.pad = (*(kernel // 2,) * 4, kernel - 1, 0)
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
@@ -161,6 +165,12 @@ class Upsample(nn.Module):
         self.conv, self.time = EdgeConv3d(channels, channels), time
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
+        if lean(x):
+            conv, x = self.conv.conv, channels_last(x)
+            edge = functools.partial(doubled, border="replicate")
+            if self.time:
+                return doubled_in_time(x, conv.weight, conv.bias, edge)
+            return along_time(with_past(self, x, 2, 0, None), conv.weight, conv.bias, edge)
         if self.time:
             x = torch.cat([x[:, :, :1], x[:, :, 1:].repeat_interleave(2, dim=2)], dim=2)
         out: Tensor = self.conv(F.interpolate(x, scale_factor=(1, 2, 2), mode="nearest"))
@@ -178,8 +188,7 @@ class CausalAttention(FrameAttention):
         ends = range(area, (frames + 1) * area, area)
         seen = [F.scaled_dot_product_attention(q[:, :, e - area : e], k[:, :, :e], v[:, :, :e]) for e in ends]
         h = rearrange(torch.cat(seen, dim=2), "b 1 (t h w) c -> b c t h w", t=frames, h=height)
-        out: Tensor = self.out(h)
-        return x + out
+        return plus(self.out(h), x)
 
 
 def _in_time(step: int, widths: Sequence[int]) -> bool:

@@ -12,11 +12,11 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from videogen.vae import VAES, VAESpec
+from videogen.vae._lean import silu
 from videogen.vae._ltx import Downsample, Level, ResBlock, TimeConv, Upsample, embedding, modulated, table, waves
 from videogen.vae._streaming import CausalVAE, StreamCache
 
@@ -184,7 +184,7 @@ class Encoder(nn.Module):
         h = self.conv_in(patches, cache)
         for level in self.levels:
             h = level(h, cache)
-        moments: Tensor = self.out(F.silu(modulated(h)), cache)
+        moments: Tensor = self.out(silu(modulated(h)), cache)
         return moments
 
 
@@ -241,7 +241,7 @@ class Decoder(nn.Module):
         for level in self.levels:
             h = level(h, cache, time, source)
         h = modulated(h, None if time is None else self.embed(time).unflatten(0, (2, -1)) + self.scale_shift_table)
-        patches: Tensor = self.out(F.silu(h), cache)
+        patches: Tensor = self.out(silu(h), cache)
         return patches
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from videogen.vae import VAES, VAESpec
 from videogen.vae._layers import SpaceUpsample, Stack
+from videogen.vae._lean import silu
 from videogen.vae._levels import SpaceDownsample
 from videogen.vae._streaming import CausalVAE, StreamCache
 from videogen.vae._wan import (
@@ -132,7 +132,7 @@ class Encoder(nn.Module):
 
     def forward(self, patches: Tensor, cache: StreamCache | None) -> Tensor:
         h = self.middle(self.levels(self.conv_in(patches, cache), cache), cache)
-        moments: Tensor = self.quant(self.out(F.silu(self.norm(h)), cache))
+        moments: Tensor = self.quant(self.out(silu(self.norm(h)), cache))
         return moments
 
 
@@ -165,5 +165,5 @@ class Decoder(nn.Module):
 
     def forward(self, latents: Tensor, cache: StreamCache | None) -> Tensor:
         h = self.middle(self.conv_in(self.quant(latents), cache), cache)
-        patches: Tensor = self.out(F.silu(self.norm(self.levels(h, cache))), cache)
+        patches: Tensor = self.out(silu(self.norm(self.levels(h, cache))), cache)
         return patches
