@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.flop_counter import register_flop_formula
 
 
 def rms_norm(
@@ -22,10 +24,13 @@ def rms_norm(
     # torch has no kernel of its own for a CPU: it writes the squares down before it sums them
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     mean = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square() / x.shape[-1]
-    out = wide * (mean + (torch.finfo(wide.dtype).eps if eps is None else eps)).rsqrt()
-    if weight is not None:
-        out = out * weight if torch.is_grad_enabled() else out.mul_(weight)
-    return out.to(x.dtype)
+    out = scaled(wide, (mean + (torch.finfo(wide.dtype).eps if eps is None else eps)).rsqrt(), wide is not x)
+    return (out if weight is None else scaled(out, weight, True)).to(x.dtype)
+
+
+def scaled(x: Tensor, factor: Tensor, spare: bool) -> Tensor:
+    """x * factor; written over x if that is spare and no gradient asks for it."""
+    return x.mul_(factor) if spare and not torch.is_grad_enabled() else x * factor
 
 
 def mix(start: Tensor, factor: Tensor, x: Tensor) -> Tensor:
@@ -37,24 +42,29 @@ def mix(start: Tensor, factor: Tensor, x: Tensor) -> Tensor:
 
 def linear_gelu(layer: nn.Module, x: Float[Tensor, "*shape d"], approximate: Literal["tanh", "none"]) -> Tensor:
     """GELU of a linear layer, (…, D) -> (…, hidden)."""
-    if not _in_one(layer, x):
+    # what stands in for a layer, as an adapter does, has a product of its own
+    if type(layer) is not nn.Linear or torch.is_grad_enabled():
         return F.gelu(layer(x), approximate=approximate)
-    # torch's GELU for a CPU takes as long as the product before it, where that is in bfloat16
-    fused = torch.ops.mkldnn._linear_pointwise
-    out: Tensor = fused(x, layer.weight, layer.bias, "gelu", [], approximate)
+    if _in_one(x, layer.weight):
+        # torch's GELU for a CPU takes as long as the product before it, where that is in bfloat16
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "gelu", [], approximate)
+    else:
+        out = torch.ops.aten.gelu_(layer(x), approximate=approximate)
     return out
 
 
-def _in_one(layer: nn.Module, x: Tensor) -> bool:
-    """Whether oneDNN computes the product with what follows it: on a CPU, without gradients or autocast.
+def _in_one(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN can compute a product together with what follows it."""
+    if x.device.type != "cpu" or x.dtype != weight.dtype or not torch.backends.mkldnn.is_available():
+        return False
+    if torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+        return False
+    return x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
-    What stands in for a linear layer, as an adapter does, has a product of its own.
-    """
-    return (
-        type(layer) is nn.Linear
-        and x.device.type == "cpu"
-        and x.dtype == layer.weight.dtype
-        and (x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()))
-        and torch.backends.mkldnn.is_available()
-        and not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
-    )
+
+if torch.backends.mkldnn.is_available():
+
+    @register_flop_formula(torch.ops.mkldnn._linear_pointwise)
+    def _flops(x: torch.Size, weight: torch.Size, *args: Any, **kwargs: Any) -> int:
+        """What it says to those who count operations, a multiply-add as two."""
+        return 2 * math.prod(x) * weight[0]
