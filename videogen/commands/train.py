@@ -36,6 +36,7 @@ def train(config: Mapping[str, Any], label: str = "", *, fresh: Collection[str] 
     configs = part_configs(config, {"vae": parts.vae, "denoiser": parts.denoiser, "text": parts.text})
     last = run_training(parts, build_part("data", config["data"]), settings, configs)
     folder = Path(settings.output) / "model"
-    export_model(config, last, folder)
+    # what a denoiser has learnt means nothing without the latents that it was shown
+    export_model(config, last, folder, {"vae": parts.vae} if settings.part == "denoiser" else {})
     print(f"trained: model={folder}")
     return folder

@@ -8,32 +8,40 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml  # type: ignore[import-untyped]
+from torch import nn
 
-from videogen.checkpoints import copy_part, write_folder
-from videogen.config.building import weights_folder
+from videogen.checkpoints import copy_part, save_part, write_folder
+from videogen.config.building import part_configs, weights_folder
 from videogen.config.schema import COMMON, groups, settings_of
 
 
-def export_model(config: Mapping[str, Any], checkpoint: Path, folder: Path) -> None:
+def export_model(config: Mapping[str, Any], checkpoint: Path, folder: Path, beside: Mapping[str, nn.Module]) -> None:
     """Put the parts of a checkpoint and those that the training started from into one folder, whole or not at all.
 
     Args:
         config: composed for "train".
         checkpoint: of the run; has the parts that were trained.
         folder: to write, or to replace.
+        beside: parts as they stood beside the trained ones, for want of a checkpoint with random weights.
     """
     sources = [checkpoint, *([weights_folder(config["weights"])] if config["weights"] is not None else [])]
-    write_folder(folder, functools.partial(_fill, config, sources))
+    write_folder(folder, functools.partial(_fill, config, sources, beside))
 
 
-def _fill(config: Mapping[str, Any], sources: list[Path], folder: Path) -> None:
-    saved = {}
+def _fill(config: Mapping[str, Any], sources: list[Path], beside: Mapping[str, nn.Module], folder: Path) -> None:
+    saved, precision = {}, config["train"]["export_precision"]
     for part in ("vae", "denoiser", "text"):
         source = next((path / part for path in sources if (path / part).is_dir()), None)
         if source is not None:
-            copy_part(source, folder / part, config["train"]["export_precision"])
-            saved[part] = json.loads((folder / part / "config.json").read_text())
+            copy_part(source, folder / part, precision)
+        elif part in beside:
+            told = part_configs(config, {part: beside[part]})[part]
+            save_part(folder / part, told, beside[part].state_dict(), getattr(torch, precision))
+        else:
+            continue
+        saved[part] = json.loads((folder / part / "config.json").read_text())
     (folder / "model.yaml").write_text(yaml.safe_dump(_model(config, saved), sort_keys=False), encoding="utf-8")
 
 

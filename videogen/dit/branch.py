@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from einops import repeat
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from videogen.dit.arithmetic import mix
 
 
 class Branch(NamedTuple):
@@ -22,12 +23,12 @@ class Branch(NamedTuple):
 
     def enter(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """What the branch sees: normalised, scaled, shifted tokens."""
-        return torch.addcmul(self.shift, self.norm(tokens), 1 + self.scale)
+        return mix(self.shift, 1 + self.scale, self.norm(tokens))
 
     def leave(self, tokens: Float[Tensor, "b n d"], out: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """tokens + gate * out."""
         assert self.gate is not None
-        return torch.addcmul(tokens, self.gate, out)
+        return mix(tokens, self.gate, out)
 
 
 def branches(norms: nn.ModuleList, signals: Sequence[Tensor], gated: bool) -> list[Branch]:

@@ -23,7 +23,7 @@ from videogen.dit.patterns import from_first
 from videogen.dit.rotary import Rotary
 from videogen.dit.schedule import layers
 from videogen.dit.skips import LongSkips
-from videogen.dit.text import filled
+from videogen.dit.text import sentences
 
 
 @DENOISERS.register("dit")
@@ -139,17 +139,18 @@ class DiT(nn.Module):
         noisiest = _noisiest(timestep, condition.valid) if timestep.ndim == 2 else timestep
         text_time = None if timestep.ndim == 1 else self.shared(self._time(noisiest, condition, tokens.dtype))
         memo = condition.memo()
+        text, words = sentences(condition.text, condition.text_mask, self.text_tokens, memo)
         inner = BlockCondition(
             grid=grid,
             time=self.shared(time),
             text_time=text_time,
             rotary=self._rotary(grid, valid, condition),
-            text_mask=None if self.text_tokens else condition.text_mask,
+            text_mask=words,
             image=self.image(condition),
             valid=valid,
             memo=memo,
         )
-        text = self._text(condition, noisiest, memo)
+        text = self._text(text, words, noisiest, memo)
         if self.skips is not None:
             tokens, text = self.skips.run(self.blocks, tokens, text, inner)
         else:
@@ -192,13 +193,12 @@ class DiT(nn.Module):
         # a clip's places count from its own first token: next to text, which isn't turned, they aren't relative
         return rotary.moved(from_first(valid, grid))
 
-    def _text(self, condition: Condition, timestep: Tensor, memo: dict[Any, Any] | None) -> Tensor | None:
+    def _text(
+        self, text: Tensor | None, words: Tensor | None, timestep: Tensor, memo: dict[Any, Any] | None
+    ) -> Tensor | None:
         """The text as the blocks read it, (B, L, text_width)."""
-        text, words = condition.text, condition.text_mask
         if text is None:
             return None
-        if self.text_tokens:
-            text, words = filled(text, words, self.text_tokens), None
         if getattr(self.text, "timed", False):
             timed: Tensor = self.text(text, words, self.time.scaled(timestep), self.kernel)
             return timed

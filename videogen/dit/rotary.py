@@ -10,6 +10,8 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from videogen.dit.arithmetic import mix, scaled
+
 Pairs = Literal["half", "axis_half", "interleaved"]
 
 
@@ -29,8 +31,15 @@ class Rotary(NamedTuple):
 
     def turn(self, x: Float[Tensor, "b n heads head_dim"]) -> Float[Tensor, "b n heads head_dim"]:
         """Queries or keys, each pair of channels turned by its token's angle, in float32 or wider; keeps the dtype."""
+        wide = x.to(torch.promote_types(x.dtype, self.cos.dtype))
+        if self.runs == (2,) and not torch.compiler.is_compiling():
+            # neighbours are the parts of a complex number, which is turned in one pass; no compiler knows of those
+            turns = torch.complex(self.cos[..., ::2], self.sin[..., 1::2])
+            turned = scaled(torch.view_as_complex(wide.unflatten(-1, (-1, 2))), turns, wide is not x)
+            return torch.view_as_real(turned).flatten(-2).to(x.dtype)
         # two passes over x instead of the six of a product for each half
-        return torch.addcmul(x * self.cos, _partners(x, self.runs), self.sin).to(x.dtype)
+        partners = _partners(wide, self.runs)
+        return mix(scaled(wide, self.cos, wide is not x), self.sin, partners).to(x.dtype)
 
     def moved(self, index: Int[Tensor, "b n"]) -> Rotary:
         """Each token of a sample turned as the one at that index of the grid."""

@@ -1,10 +1,44 @@
-"""Text of one length for all sentences, as models take it that were trained without a mask of the text."""
+"""Text of one length for all sentences: as long as the longest, or as models take it that know no mask of the text."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+
+def sentences(
+    text: Float[Tensor, "b l d"] | None, mask: Bool[Tensor, "b l"] | None, length: int, memo: dict[Any, Any] | None
+) -> tuple[Float[Tensor, "b l_ d"] | None, Bool[Tensor, "b l_"] | None]:
+    """The text as a model reads it, and which of it are words.
+
+    Padding behind the longest sentence, as that of an encoder's fixed length, is cut off, since nobody attends to it;
+    but not where nothing is kept from step to step, and a GPU would be waited for at each to learn how much it is.
+
+    Args:
+        length: fill the text up to so many tokens instead, see `filled`; 0 for none.
+        memo: what is kept from step to step.
+
+    Raises:
+        ValueError: more tokens than that.
+    """
+    if text is not None and length:
+        return filled(text, mask, length), None
+    if text is None or mask is None or memo is None:
+        return text, mask
+    if sentences not in memo:
+        memo[sentences] = _cut(text, mask)
+    cut: tuple[Tensor, Tensor | None] = memo[sentences]
+    return cut
+
+
+def _cut(text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+    words = mask.any(0).tolist()
+    longest = max((place for place, word in enumerate(words, start=1) if word), default=1)
+    text, mask = text[:, :longest], mask[:, :longest]
+    return text, None if mask.all() else mask
 
 
 def filled(text: Float[Tensor, "b l d"], mask: Bool[Tensor, "b l"] | None, length: int) -> Float[Tensor, "b length d"]:

@@ -47,8 +47,11 @@ class SdpaAttention:
         if mask is None:
             return self._run(q, k, v, None)
         # torch's kernels disagree on a row with nothing to attend to (zeros, NaN or the mean, by version and device):
-        # let such a row attend to everything and blank it after, which also makes its gradient an exact zero
+        # let such a row attend to everything and blank it, which also makes its gradient an exact zero
         blank = ~mask.any(-1, keepdim=True)
+        if blank.shape[2] == 1:
+            # of all rows alike the values are blanked, since those of a text are far fewer than its readers
+            return self._run(q, k, v.masked_fill(blank, 0.0), mask | blank)
         return self._run(q, k, v, mask | blank).masked_fill(blank, 0.0)
 
     def _run(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

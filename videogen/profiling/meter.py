@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -27,7 +27,7 @@ class Meter:
 
     Products and convolutions are counted, as is the custom of the field; norms, activations and sums aren't. Attention
     counts every pair of a query and a key, masked or not, and takes memory as a fused kernel does. What a module would
-    make on the host has shapes alone here, so that a part that reads numbers can't be counted.
+    make on the host has shapes alone here, and the numbers that it reads are ones.
 
     Args:
         module: on the meta device; its gradients aren't counted.
@@ -50,7 +50,7 @@ class Meter:
         handles = (register_module_forward_pre_hook(self._enter), register_module_forward_hook(self._leave))
         for handle in handles:
             self._exit.callback(handle.remove)
-        for context in (torch.no_grad(), torch.device("meta"), _Attention(self._attention), _Operators(self._operator)):
+        for context in (torch.no_grad(), torch.device("meta"), _Functions(self._attention), _Operators(self._operator)):
             self._exit.enter_context(context)
         return self
 
@@ -100,8 +100,9 @@ class _Operators(TorchDispatchMode):
         return out
 
 
-class _Attention(TorchFunctionMode):
-    """Stands in for torch's own attention, which on the meta device would be two products and a matrix between them."""
+class _Functions(TorchFunctionMode):
+    """Stands in for torch's own attention, which on the meta device would be two products and a matrix between them,
+    and for the numbers that a module reads."""
 
     def __init__(self, count: Callable[[Tensor, Tensor, Tensor], None]) -> None:
         super().__init__()
@@ -109,11 +110,28 @@ class _Attention(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = kwargs or {}
+        if func in READERS:
+            return READERS[func](args[0].shape)
         if func is not F.scaled_dot_product_attention:
             return func(*args, **given)
         q, k, v = (given[name] if name in given else args[i] for i, name in enumerate(("query", "key", "value")))
         self.count(q, k, v)
         return q.new_empty(*q.shape[:-1], v.shape[-1])
+
+
+#: how a module reads numbers out of a tensor
+READERS: dict[Any, Callable[[Sequence[int]], Any]] = {
+    Tensor.tolist: lambda shape: _ones(shape),
+    Tensor.item: lambda shape: 1.0,
+    Tensor.__bool__: lambda shape: True,
+    Tensor.__float__: lambda shape: 1.0,
+    Tensor.__int__: lambda shape: 1,
+}
+
+
+def _ones(shape: Sequence[int]) -> Any:
+    """Lists of that shape."""
+    return [_ones(shape[1:])] * shape[0] if shape else 1.0
 
 
 def _hollow(tensor: Tensor) -> Tensor:

@@ -6,21 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
+import transformers
 
 
 def read_tokenizer(path: Path) -> Any:
     """The tokenizer of a folder; no code of the folder is run."""
-    return AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+    return transformers.AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
 
 
-def read_tower(model_class: Any, path: Path, dtype: str, what: str) -> Any:
+def read_tower(name: str, path: Path, dtype: str, what: str) -> Any:
     """A frozen model of transformers with the weights of a folder, from safetensors alone; on the meta device, its
     shapes.
+
+    Args:
+        name: of its class, which transformers loads when it is asked for: that takes seconds.
+        path: the folder.
+        dtype: of the weights.
+        what: the model is called in an error.
 
     Raises:
         ValueError: the weights don't fill the model.
     """
+    model_class = getattr(transformers, name)
     if torch.get_default_device().type == "meta":
         config = model_class.config_class.from_pretrained(str(path), local_files_only=True)
         return model_class(config).to(getattr(torch, dtype)).requires_grad_(False)

@@ -6,7 +6,6 @@ from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from videogen.text import TEXT_ENCODERS, EncoderSize, TextFeatures
 from videogen.text._folder import checked, read_tokenizer, read_tower
@@ -55,7 +54,7 @@ class CLIPEncoder(nn.Module):
         self.max_length, self.num_layers, self.final_norm = max_length, num_layers, final_norm
         self.projected = projected
         self.tokenizer = read_tokenizer(path)
-        self.model = read_tower(CLIPTextModelWithProjection if projected else CLIPTextModel, path, dtype, TOWER)
+        self.model = read_tower(f"CLIPTextModel{'WithProjection' if projected else ''}", path, dtype, TOWER)
         config = self.model.config
         if not 0 <= num_layers <= config.num_hidden_layers:
             raise ValueError(f"num_layers={num_layers}: the tower in {folder} has {config.num_hidden_layers}")

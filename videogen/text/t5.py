@@ -5,18 +5,17 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 from torch import nn
-from transformers import T5EncoderModel, UMT5EncoderModel
 
 from videogen.text import TEXT_ENCODERS, EncoderSize, TextFeatures
 from videogen.text._folder import checked, read_tokenizer, read_tower
 
 TOWER = "T5 encoder"
 #: what a config.json calls its model -> the class; umT5 has positions of its own in each layer
-MODELS = {"t5": T5EncoderModel, "mt5": T5EncoderModel, "umt5": UMT5EncoderModel}
+MODELS = {"t5": "T5EncoderModel", "mt5": "T5EncoderModel", "umt5": "UMT5EncoderModel"}
 
 
 @TEXT_ENCODERS.register("t5")
@@ -107,8 +106,8 @@ def _checked(folder: str) -> Path:
     return path
 
 
-def _model_class(path: Path) -> Any:
-    """The class that the folder's config names.
+def _model_class(path: Path) -> str:
+    """The name of the class that the folder's config names.
 
     Raises:
         ValueError: it names none of T5's family.

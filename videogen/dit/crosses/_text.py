@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from videogen.dit.blocks import BlockCondition, Kit
 from videogen.dit.initial import linear, zero_linear
 from videogen.dit.memo import remembered
+from videogen.dit.norms.rms import RMSNorm
 
 EPS = 1e-6
 
@@ -35,7 +36,7 @@ class TextAttention(nn.Module):
         self.num_heads, self.kernel = num_heads, kit.attention
         norms: dict[str, Callable[[], nn.Module]] = {
             "layer": lambda: nn.LayerNorm(dim, eps=EPS),
-            "rms": lambda: nn.RMSNorm(dim, eps=EPS),
+            "rms": lambda: RMSNorm(dim, affine=True, eps=EPS),
             "none": nn.Identity,
         }
         self.norm = norms[norm]()

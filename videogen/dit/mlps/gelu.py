@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from videogen.dit.arithmetic import linear_gelu
 from videogen.dit.initial import linear
 from videogen.dit.mlps import MLPS
 
@@ -33,3 +35,10 @@ class MLP(nn.Sequential):
     ) -> None:
         width = hidden or int(dim * ratio)
         super().__init__(linear(dim, width, bias), nn.GELU(approximate=approximate), linear(width, dim, bias))
+
+    def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """(B, N, D) -> (B, N, D)."""
+        inner, gelu, out = self
+        assert isinstance(gelu, nn.GELU)
+        found: Tensor = out(linear_gelu(inner, tokens, gelu.approximate))
+        return found

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from videogen.dit.arithmetic import mix
 from videogen.dit.branch import per_token
 from videogen.dit.initial import zero_linear
 
@@ -23,4 +23,4 @@ class ShiftScaleFinal(nn.Module):
     ) -> Float[Tensor, "b n d"]:
         """(B, N, D) -> (B, N, D)."""
         shift, scale = per_token(self.linear(F.silu(time)), grid).chunk(2, dim=-1)
-        return torch.addcmul(shift, self.norm(tokens), 1 + scale)
+        return mix(shift, 1 + scale, self.norm(tokens))

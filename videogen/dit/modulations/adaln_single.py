@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from videogen.dit.arithmetic import mix
 from videogen.dit.blocks import BlockCondition
 from videogen.dit.branch import Branch, branches, per_token
 from videogen.dit.initial import linear
@@ -82,4 +83,4 @@ class AdaLNSingleFinal(nn.Module):
     ) -> Float[Tensor, "b n d"]:
         """(B, N, D) -> (B, N, D)."""
         shift, scale = (per_token(part, grid) for part in (time[:, :, None] + self.table).unbind(2))
-        return torch.addcmul(shift, self.norm(tokens), 1 + scale)
+        return mix(shift, 1 + scale, self.norm(tokens))

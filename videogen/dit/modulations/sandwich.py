@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from videogen.dit.arithmetic import mix
 from videogen.dit.blocks import BlockCondition
 from videogen.dit.branch import per_token
 from videogen.dit.initial import zero_linear
@@ -92,4 +92,4 @@ class SandwichBranch(NamedTuple):
         """tokens + tanh(gate) * norm(out)."""
         assert self.gate is not None
         assert self.behind is not None
-        return torch.addcmul(tokens, self.gate.tanh(), self.behind(out))
+        return mix(tokens, self.gate.tanh(), self.behind(out))

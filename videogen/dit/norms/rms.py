@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from videogen.dit.arithmetic import rms_norm
 from videogen.dit.norms import NORMS
 
 
@@ -19,3 +21,7 @@ class RMSNorm(nn.RMSNorm):
 
     def __init__(self, dim: int, *, affine: bool = False, eps: float = 1e-6) -> None:
         super().__init__(dim, eps=eps, elementwise_affine=affine)
+
+    def forward(self, x: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape dim"]:
+        """(…, dim) -> the same, in the dtype of x."""
+        return rms_norm(x, self.weight, self.eps)

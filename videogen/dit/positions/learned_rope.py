@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from videogen.dit.autocast import without_autocast
 from videogen.dit.positions import POSITIONS
 from videogen.dit.rotary import Rotary, rotary
 
@@ -64,6 +65,6 @@ class LearnedRoPE(nn.Module):
         axes = [torch.arange(frames, dtype=torch.float32, device=device)]
         axes += [(torch.arange(n, dtype=torch.float32, device=device) + 0.5 - n / 2) * unit for n in (rows, columns)]
         # autocast would round places of some hundreds
-        with torch.autocast(device.type, enabled=False):
+        with without_autocast(device):
             angles = torch.einsum("na,ahp->nhp", torch.cartesian_prod(*axes), self.frequencies.float())
         return rotary([angles], "interleaved", device)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from videogen.dit.arithmetic import rms_norm
 from videogen.dit.qk_norms import QK_NORMS
 
 
@@ -24,6 +24,4 @@ class HeadRMSNorm(nn.RMSNorm):
 
     def forward(self, x: Float[Tensor, "b n heads head_dim"]) -> Float[Tensor, "b n heads head_dim"]:
         """(B, N, heads, head_dim) -> the same, in the dtype of x."""
-        assert self.weight is not None
-        # autocast leaves this weight in float32, for which torch has no fused kernel beside a bfloat16 x
-        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+        return rms_norm(x, self.weight, self.eps)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from videogen.dit.arithmetic import rms_norm
 from videogen.dit.qk_norms import QK_NORMS
 
 
@@ -24,5 +24,4 @@ class AcrossHeadsRMSNorm(nn.RMSNorm):
 
     def forward(self, x: Float[Tensor, "b n heads head_dim"]) -> Float[Tensor, "b n heads head_dim"]:
         """(B, N, heads, head_dim) -> the same, in the dtype of x."""
-        assert self.weight is not None
-        return F.rms_norm(x.flatten(2), self.normalized_shape, self.weight.to(x.dtype), self.eps).view_as(x)
+        return rms_norm(x.flatten(2), self.weight, self.eps).view_as(x)

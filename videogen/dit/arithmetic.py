@@ -1,0 +1,70 @@
+"""The arithmetic between the products, in as few passes over memory as torch has operators for."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.flop_counter import register_flop_formula
+
+
+def rms_norm(
+    x: Float[Tensor, "*shape d"], weight: Float[Tensor, " d"] | None, eps: float | None
+) -> Float[Tensor, "*shape d"]:
+    """x / sqrt(mean(x^2) + eps) * weight over the last axis, https://arxiv.org/abs/1910.07467; keeps the dtype of x.
+
+    The weight may be of another dtype than x, as autocast leaves it. An eps of None is that of the dtype.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return F.rms_norm(x, x.shape[-1:], None if weight is None else weight.to(x.dtype), eps)
+    # torch has no kernel of its own for a CPU: it writes the squares down before it sums them
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    mean = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square() / x.shape[-1]
+    out = scaled(wide, (mean + (torch.finfo(wide.dtype).eps if eps is None else eps)).rsqrt(), wide is not x)
+    return (out if weight is None else scaled(out, weight, True)).to(x.dtype)
+
+
+def scaled(x: Tensor, factor: Tensor, spare: bool) -> Tensor:
+    """x * factor; written over x if that is spare and no gradient asks for it."""
+    return x.mul_(factor) if spare and not torch.is_grad_enabled() else x * factor
+
+
+def mix(start: Tensor, factor: Tensor, x: Tensor) -> Tensor:
+    """start + factor * x, (B, N, D); x isn't needed any more, and where no gradient asks for it, it is written over."""
+    # autocast leaves the stream of tokens wider than what a branch gives
+    fits = start.dtype == factor.dtype == x.dtype and not torch.is_grad_enabled()
+    return torch.addcmul(start, factor, x, out=x if fits else None)
+
+
+def linear_gelu(layer: nn.Module, x: Float[Tensor, "*shape d"], approximate: Literal["tanh", "none"]) -> Tensor:
+    """GELU of a linear layer, (…, D) -> (…, hidden)."""
+    # what stands in for a layer, as an adapter does, has a product of its own
+    if type(layer) is not nn.Linear or torch.is_grad_enabled():
+        return F.gelu(layer(x), approximate=approximate)
+    if _in_one(x, layer.weight):
+        # torch's GELU for a CPU takes as long as the product before it, where that is in bfloat16
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "gelu", [], approximate)
+    else:
+        out = torch.ops.aten.gelu_(layer(x), approximate=approximate)
+    return out
+
+
+def _in_one(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN can compute a product together with what follows it."""
+    if x.device.type != "cpu" or x.dtype != weight.dtype or not torch.backends.mkldnn.is_available():
+        return False
+    if torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+        return False
+    return x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+if torch.backends.mkldnn.is_available():
+
+    @register_flop_formula(torch.ops.mkldnn._linear_pointwise)
+    def _flops(x: torch.Size, weight: torch.Size, *args: Any, **kwargs: Any) -> int:
+        """What it says to those who count operations, a multiply-add as two."""
+        return 2 * math.prod(x) * weight[0]
