@@ -59,7 +59,6 @@ class Inputs(NamedTuple):
             "text_mask": lambda: torch.ones(batch, self.text_length, dtype=torch.bool),
             "pooled": lambda: torch.randn(batch, self.pooled_dim, dtype=dtype),
             "image": lambda: torch.randn(batch, length, width, dtype=dtype),
-            "size": lambda: torch.full((batch, 2), 256.0),
             "fps": lambda: torch.full((batch,), 8.0),
             "guidance": lambda: torch.full((batch,), 5.0),
             "size": lambda: torch.full((batch, 2), 512.0),
