@@ -440,7 +440,7 @@ def test_the_autoencoder_of_a_config_takes_a_published_file(written, tmp_path: P
     with pytest.raises(LayoutError, match="are of vae 'wan', not of 'wavelet': choose vae=wan"):
         build_vae(compose("reconstruct", ["model=null", f"weights={file}"]))
     # where a model goes on from a checkpoint, its parts are folders
-    with pytest.raises(ConfigError, match="is a published checkpoint: train from a folder written by save_part"):
+    with pytest.raises(ConfigError, match="has no folder called vae, denoiser, text"):
         build_parts(compose("train", ["model=null", *sizes, f"weights={file}"]))
 
 
