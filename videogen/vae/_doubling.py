@@ -1,6 +1,6 @@
 """Twice the size (nearest neighbours), then a convolution, without convolving the repetitions.
 
-As in `_convolution`, an identity of algebra on kernels that are made at every call.
+Identities of algebra, on kernels that are made of the layer's weights at every call.
 """
 
 from __future__ import annotations
@@ -9,11 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from videogen.vae._convolution import Convolve, of_frames, taps_of
-from videogen.vae._lean import frames_last
-
-#: numbers that are worked on at once, so that what is made on the way takes little room
-BLOCK = 2**20
+from videogen.vae._lean import BLOCK, frames_last
+from videogen.vae._taps import Convolve, by_tap, taps_of
 
 
 def doubled(images: Tensor, weight: Tensor, bias: Tensor | None, border: str = "constant") -> Tensor:
@@ -31,10 +28,12 @@ def doubled(images: Tensor, weight: Tensor, bias: Tensor | None, border: str = "
     kernels = _of_neighbours(_of_neighbours(weight, -1), -1)
     padded = F.pad(images, (1, 1, 1, 1), mode=border).permute(0, 2, 3, 1)
     out = images.new_empty(count, height, 2, width, 2, len(weight))
+    # some images at a time, or some rows of one, so that what is made on the way takes little room
     rows = max(1, BLOCK // (width * max(channels, len(weight))))
-    for image, result in zip(padded, out, strict=True):
+    several = max(1, rows // height)
+    for given, results in zip(padded.split(several), out.split(several), strict=True):
         for row in range(0, height, rows):
-            _double(image[row : row + rows + 2], kernels, bias, result[row : row + rows])
+            _double(given[:, row : row + rows + 2], kernels, bias, results[:, row : row + rows])
     return out.view(count, 2 * height, 2 * width, len(weight)).permute(0, 3, 1, 2)
 
 
@@ -45,22 +44,22 @@ def _of_neighbours(taps: Tensor, dim: int) -> Tensor:
 
 
 def _double(padded: Tensor, kernels: Tensor, bias: Tensor | None, out: Tensor) -> None:
-    """Some rows of `doubled`: (h + 2, w + 2, C) by (3, 3, K, C) into (h, 2, w, 2, K)."""
+    """Some rows of `doubled`: (N, h + 2, w + 2, C) by (3, 3, K, C) into (N, h, 2, w, 2, K)."""
 
     def products(rows: Tensor, kernels: Tensor) -> list[Tensor]:
-        """Along the width: the excess of the neighbours before, the positions, that of those after (h, w, K)."""
-        here = rows[:, 1:-1].contiguous()
-        parts = rows[:, :-2] - here, here, rows[:, 2:] - here
+        """Along the width: the excess of the neighbours before, the positions, that of those after (N, h, w, K)."""
+        here = rows[:, :, 1:-1].contiguous()
+        parts = rows[:, :, :-2] - here, here, rows[:, :, 2:] - here
         return [part @ kernel.t() for part, kernel in zip(parts, kernels, strict=True)]
 
-    left, middle, right = products(padded[1:-1], kernels[1])
+    left, middle, right = products(padded[:, 1:-1], kernels[1])
     if bias is not None:
         middle += bias
     columns = left.add_(middle), right.add_(middle)
-    for side, neighbours in ((0, padded[:-2]), (1, padded[2:])):
-        left, middle, right = products(neighbours - padded[1:-1], kernels[2 * side])
-        torch.add(columns[0], left.add_(middle), out=out[:, side, :, 0])
-        torch.add(columns[1], right.add_(middle), out=out[:, side, :, 1])
+    for side, neighbours in ((0, padded[:, :-2]), (1, padded[:, 2:])):
+        left, middle, right = products(neighbours - padded[:, 1:-1], kernels[2 * side])
+        torch.add(columns[0], left.add_(middle), out=out[:, :, side, :, 0])
+        torch.add(columns[1], right.add_(middle), out=out[:, :, side, :, 1])
 
 
 def doubled_in_time(x: Tensor, weight: Tensor, bias: Tensor | None, convolve: Convolve) -> Tensor:
@@ -70,16 +69,12 @@ def doubled_in_time(x: Tensor, weight: Tensor, bias: Tensor | None, convolve: Co
     g0 a + (g1 + g2) b: three convolutions of images for two results, not six. See `doubled`.
     """
     first, middle, last = taps_of(weight)
-
-    def along(x: Tensor, tap: Tensor, bias: Tensor | None = None) -> Tensor:
-        return of_frames(x, lambda images: convolve(images, tap, bias))
-
-    own = along(x, first + middle + last, bias)
+    own = by_tap(x, first + middle + last, convolve, bias)
     if x.shape[2] == 1:
         return own
     change, frames = x[:, :, :-1] - x[:, :, 1:], 2 * x.shape[2] - 1
     out = frames_last(x.new_empty(x.shape[0], frames, *own.shape[3:], own.shape[1]))
     out[:, :, :1] = own[:, :, :1]
     for start, tap in ((1, first + middle), (2, first)):
-        torch.add(own[:, :, 1:], along(change, tap), out=out[:, :, start::2])
+        torch.add(own[:, :, 1:], by_tap(change, tap, convolve), out=out[:, :, start::2])
     return out

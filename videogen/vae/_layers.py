@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from videogen.vae._convolution import Conv2d, Conv3d, of_frames
+from videogen.vae._convolution import Conv2d, Conv3d
 from videogen.vae._doubling import doubled
-from videogen.vae._lean import channels_last, lean, plus, silu
-from videogen.vae._streaming import StreamCache, past_of
+from videogen.vae._lean import channels_last, lean, of_frames, plus, silu
+from videogen.vae._streaming import StreamCache, with_past
 
 Interpolation = Literal["nearest", "trilinear"]
 #: makes the normalisation of a number of channels
@@ -45,7 +45,9 @@ class CausalConv3d(nn.Module):
         self.pad, self.keep = kernel[0] - 1, kernel[0] - stride[0]
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
-        out: Tensor = self.conv(x, past_of(self, x, self.pad, self.keep, cache) if self.pad else None)
+        if self.pad:
+            x = with_past(self, x, self.pad, self.keep, cache)
+        out: Tensor = self.conv(x)
         return out
 
 

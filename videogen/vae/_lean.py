@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,10 +12,12 @@ from torch import Tensor, nn
 DTYPES = (torch.float32, torch.float64)
 #: of images that are done at once
 PIXELS = 2**15
+#: numbers that a layer works on at once, where it goes through a clip or an image in pieces
+BLOCK = 2**20
 
 
 def lean(x: Tensor) -> bool:
-    """Whether layers may take the short ways of this module and of `_convolution` with x.
+    """Whether layers may take the short ways of this module, of `_convolution` and of `_doubling` with x.
 
     They were measured on CPUs; a meta tensor stands for one, so that memory planned there is that of the real run.
     """
@@ -45,6 +49,13 @@ def frames_first(x: Tensor) -> Tensor:
 def frames_last(x: Tensor) -> Tensor:
     """(B, T, H, W, C) -> (B, C, T, H, W), a view."""
     return x.permute(0, 4, 1, 2, 3)
+
+
+def of_frames(x: Tensor, of_images: Callable[[Tensor], Tensor]) -> Tensor:
+    """What takes images (N, C, H, W), on each frame of (B, C, T, H, W)."""
+    # with the channels last from the start: else a single image gets a stride by which torch doesn't see that they are
+    images = frames_first(x).flatten(0, 1).permute(0, 3, 1, 2)
+    return frames_last(of_images(images).permute(0, 2, 3, 1).unflatten(0, (x.shape[0], -1)))
 
 
 def joined(past: Tensor, x: Tensor) -> Tensor:

@@ -31,20 +31,15 @@ def with_past(layer: nn.Module, x: Tensor, pad: int, keep: int, cache: StreamCac
 
     (B, C, T, H, W) -> (B, C, T + pad or keep, H, W)
     """
-    return joined(past_of(layer, x, pad, keep, cache), x)
-
-
-def past_of(layer: nn.Module, x: Tensor, pad: int, keep: int, cache: StreamCache | None) -> Tensor:
-    """What `with_past` puts in front of a chunk; the chunk's end is kept for the next one."""
     past = cache.get(layer) if cache is not None else None
     if past is None:
         past = x[:, :, :1].expand(-1, -1, pad, -1, -1)
+    extended = joined(past, x)
     if cache is not None:
-        seen = x if x.shape[2] >= keep + cache.lookahead else joined(past, x)
-        end = seen.shape[2] - cache.lookahead
+        end = extended.shape[2] - cache.lookahead
         # a copy: a view would keep the whole chunk in memory, for every layer
-        cache[layer] = seen[:, :, end - keep : end].clone()
-    return past
+        cache[layer] = extended[:, :, end - keep : end].clone()
+    return extended
 
 
 def begins(layer: nn.Module, cache: StreamCache | None) -> bool:

@@ -66,7 +66,7 @@ class CausalConv(Conv3d):
         super().__init__(channels_in, channels_out, kernel, (time_stride, 1, 1), padding, bias=bias)
         self.past = kernel - time_stride
 
-    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
         return super().forward(zeros_before(x, self.past))
 
 
@@ -76,7 +76,7 @@ class TimeUpsample(CausalConv):
     def __init__(self, channels: int) -> None:
         super().__init__(channels, 2 * channels)
 
-    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
         return rearrange(super().forward(x), "b (c two) t h w -> b c (t two) h w", two=2)
 
 

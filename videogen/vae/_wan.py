@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from videogen.vae._convolution import Conv3d
 from videogen.vae._layers import FrameAttention, ResBlock, Stack
 from videogen.vae._lean import lean, plus
-from videogen.vae._streaming import StreamCache, begins, past_of, with_past
+from videogen.vae._streaming import StreamCache, begins, with_past
 
 
 class Level(nn.Module):
@@ -50,14 +50,14 @@ class CausalConv3d(Conv3d):
         super().__init__(channels_in, channels_out, kernel, padding=(0, kernel[1] // 2, kernel[2] // 2))
         self.past = kernel[0] - 1
 
-    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:  # type: ignore[override]
-        if not self.past:
-            return super().forward(x)
-        past = x.new_zeros(*x.shape[:2], self.past, *x.shape[3:])
-        if cache is not None:
-            cache.setdefault(self, past)
-            past = past_of(self, x, 0, self.past, cache)
-        return super().forward(x, past)
+    def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
+        if self.past and cache is not None and self in cache:
+            x = with_past(self, x, 0, self.past, cache)
+        elif self.past:
+            x = F.pad(x, (0, 0, 0, 0, self.past, 0))
+            if cache is not None:
+                cache[self] = x[:, :, -self.past :].clone()
+        return super().forward(x)
 
 
 class TimeDownsample(nn.Module):

@@ -15,12 +15,13 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from videogen.vae import VAES, VAESpec
-from videogen.vae._convolution import Conv3d, along_time
+from videogen.vae._convolution import Conv3d
 from videogen.vae._doubling import doubled, doubled_in_time
 from videogen.vae._layers import FrameAttention, Norm, ResBlock, Stack
 from videogen.vae._lean import channels_last, lean, plus, silu
 from videogen.vae._levels import GROUPS, make_norm
 from videogen.vae._streaming import CausalVAE, StreamCache, with_past
+from videogen.vae._taps import along_time
 
 #: the last so many changes of resolution, of the encoder and of the decoder, are in time too
 TIME_STEPS = 2
