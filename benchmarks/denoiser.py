@@ -150,6 +150,8 @@ def main() -> None:
         f"diffusers' prediction in float32: at most {ALLOWED:g}, in bfloat16 at most {ALLOWED_ROUNDING} times that of "
         "diffusers itself."
     )
+    # all of both models is cast alike
+    diffusers.utils.logging.set_verbosity_error()
     start, rows = time.monotonic(), list[dict[str, Any]]()
     print(markdown_table([], COLUMNS))
     for row in itertools.chain.from_iterable(compare(family, options) for family in options.families):

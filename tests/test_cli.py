@@ -137,6 +137,11 @@ def test_list_takes_a_kind_and_a_pattern(capsys: pytest.CaptureFixture[str]) -> 
     assert [line.split()[0] for line in lines(capsys)] == ["dit/block", "factorized"]
     assert main(["list", "rect*"]) == 0
     assert [line.split()[0] for line in lines(capsys)] == ["scheduler", "rectified_flow"]
+    assert main(["list", "dit", "none"]) == 0
+    # of all kinds that a DiT is made of
+    kinds = [line for line in lines(capsys) if line and not line.startswith(" ")]
+    assert {"dit/position", "dit/qk_norm", "dit/caption"} <= set(kinds)
+    assert all(kind.startswith("dit/") for kind in kinds)
     assert "did you mean 'wavelet'" in fails(["list", "vae", "wavelets"], capsys)
     assert "no kind of part is called 'blok': did you mean" in fails(["list", "blok"], capsys)
     assert "3 words were given" in fails(["list", "a", "b", "c"], capsys)

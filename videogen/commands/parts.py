@@ -13,7 +13,8 @@ def list_parts(kind: str | None = None, pattern: str = "*", *, markdown: bool = 
     """The names of each kind with a line about each; loads no part.
 
     Args:
-        kind: one kind alone; a word with a wildcard in it is a pattern for all kinds.
+        kind: one kind alone, or all kinds of parts that a part is made of, as "dit"; a word with a wildcard in it is a
+            pattern for all kinds.
         pattern: a shell pattern of names.
         markdown: a table instead of plain text.
 
@@ -22,7 +23,8 @@ def list_parts(kind: str | None = None, pattern: str = "*", *, markdown: bool = 
     """
     if kind is not None and any(letter in kind for letter in "*?["):
         return list_parts(None, kind, markdown=markdown)
-    chosen = [registry(name) for name in ([kind] if kind else KINDS)]
+    within = [name for name in KINDS if name.startswith(f"{kind}/")]
+    chosen = [registry(name) for name in within or ([kind] if kind else KINDS)]
     told = {each.kind: {name: each.summary(name) for name in each.names(pattern)} for each in chosen}
     if not any(told.values()):
         every = [name for each in chosen for name in each.names()]

@@ -55,9 +55,9 @@ def linear_gelu(layer: nn.Module, x: Float[Tensor, "*shape d"], approximate: Lit
 
 def _in_one(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN can compute a product together with what follows it."""
-    if x.device.type != "cpu" or x.dtype != weight.dtype or not torch.backends.mkldnn.is_available():
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
-    if torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+    if x.dtype != weight.dtype or torch.is_autocast_enabled("cpu"):
         return False
     return x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 

@@ -46,6 +46,13 @@ class Stream(nn.Module):
         q, k, v = rearrange(self.qkv(x), split, three=3, heads=self.num_heads).unbind(0)
         return Heads(self.norm_q(q), self.norm_k(k), v)
 
+    def back(self, x: Float[Tensor, "b n heads c"]) -> Float[Tensor, "b n width"]:
+        """From the heads to the width of the stream."""
+        assert self.out is not None
+        # a part of a joint sequence isn't contiguous, and then torch adds the bias in a pass of its own
+        out: Tensor = self.out(x.flatten(2).contiguous())
+        return out
+
 
 class JointAttention(Stream):
     """Attention of tokens and text to each other, the tokens under a pattern; only the tokens are rotated.
@@ -86,9 +93,7 @@ class JointAttention(Stream):
         words = None if text is None else stream.heads(text)
         seen, read = attend_beside(self.kernel, groups, words, condition.text_mask, len(tokens))
         whole = self.pattern.ungroup(seen, condition.grid, groups.order)
-        assert self.out is not None
-        given = None if read is None or stream.out is None else stream.out(read.flatten(2))
-        return self.out(whole.flatten(2)), given
+        return self.back(whole), None if read is None or stream.out is None else stream.back(read)
 
 
 def attend_beside(
@@ -109,9 +114,10 @@ def attend_beside(
     if beside is None:
         return kernel(*(x.transpose(1, 2) for x in (q, k, v)), mask=mask).transpose(1, 2), None
     count, inside = len(q) // batch, q.shape[1]
-    joined = [torch.cat([x, other.repeat_interleave(count, 0)], 1) for x, other in zip((q, k, v), beside, strict=True)]
-    if words is not None:
-        words = words.repeat_interleave(count, 0)
+    if count > 1:
+        beside = Heads(*(x.repeat_interleave(count, 0) for x in beside))
+        words = None if words is None else words.repeat_interleave(count, 0)
+    joined = [torch.cat(pair, 1) for pair in zip((q, k, v), beside, strict=True)]
     wide = _widened(mask, words, joined[0], inside)
     out = kernel(*(x.transpose(1, 2) for x in joined), mask=wide).transpose(1, 2)
     return out[:, :inside], _mean_of_groups(out[:, inside:], count, mask)

@@ -61,7 +61,6 @@ class Inputs(NamedTuple):
             "image": lambda: torch.randn(batch, length, width, dtype=dtype),
             "fps": lambda: torch.full((batch,), 8.0),
             "guidance": lambda: torch.full((batch,), 5.0),
-            "size": lambda: torch.full((batch, 2), 512.0),
             "known": lambda: torch.randn(batch, *self.latents, dtype=dtype),
             "known_mask": lambda: torch.ones(batch, frames, dtype=torch.bool),
         }
