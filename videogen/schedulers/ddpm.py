@@ -10,14 +10,14 @@ from torch import Tensor
 
 from videogen.schedulers import SCHEDULERS
 from videogen.schedulers._discrete_vp import DiscreteVP
-from videogen.schedulers._shared import check_choice, like
+from videogen.schedulers._shared import Stepper, check_choice, like
 
 Variance = Literal["fixed_small", "fixed_large"]
 
 
 @SCHEDULERS.register("ddpm")
 @dataclasses.dataclass(kw_only=True, eq=False)
-class DDPM(DiscreteVP):
+class DDPM(Stepper, DiscreteVP):
     """DDPM (Ho et al., arXiv 2006.11239): a noising chain of N steps, walked back with fresh noise in every step.
 
     Time -1 is clean data, N - 1 the noisiest; the chain's knobs are those of `DiscreteVP`.
