@@ -33,7 +33,7 @@ class Interval(TextGuide):
 
     def __post_init__(self) -> None:
         if not 0 <= self.low < self.high:
-            raise ValueError(f"low={self.low}, high={self.high}: noise levels that ascend from 0; high=.inf has no end")
+            raise ValueError(f"low={self.low}, high={self.high}: noise levels that ascend from 0")
         if not 0 <= self.first < self.last <= 1:
             raise ValueError(f"first={self.first}, last={self.last}: parts of the steps that ascend within [0, 1]")
 

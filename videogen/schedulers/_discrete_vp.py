@@ -169,13 +169,14 @@ class DiscreteVP(TimeDraw, NoiseSchedule):
             ValueError: a step that doesn't lead towards data.
         """
         (alpha, sigma), (next_alpha, next_sigma) = self.alpha_sigma(timestep), self.alpha_sigma(next_timestep)
-        if bool(((next_timestep > timestep) | (sigma == 0) | (next_alpha == 0)).any()):
+        if bool(((next_timestep > timestep) | (next_alpha == 0)).any()):
             raise ValueError(
                 f"a random step from time {timestep} to {next_timestep} doesn't lead towards data: "
-                "give descending times above -1 (only ddim with eta=0 walks towards noise)"
+                "give descending times (only ddim with eta=0 walks towards noise)"
             )
         beta = 1 - (alpha / next_alpha).square()
-        return beta, (next_sigma / sigma).square() * beta
+        # clean frames stay as they are
+        return beta, (next_sigma / sigma.where(sigma > 0, 1.0)).square() * beta
 
 
 def check_spacing(name: str, spacing: str, offset: int) -> None:

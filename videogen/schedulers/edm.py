@@ -59,7 +59,7 @@ class EDM(NoiseSchedule):
     method: Method = "heun"
     churn: float = 0.0
     churn_min: float = 0.0
-    churn_max: float = math.inf
+    churn_max: float = 1e6
     churn_noise: float = 1.0
     sampling_mean: float = -1.2
     sampling_std: float = 1.2

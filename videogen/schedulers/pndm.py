@@ -44,7 +44,7 @@ class PNDM(Solver):
                 weights = ADAMS_BASHFORTH[len(past)]
                 combined = sum((weight * slope for weight, slope in zip(weights, past, strict=True)), -noise)
                 x = x + scale(step.slope_weight, combined)
-            elif bool(step.slope_weight.any()):
+            elif bool((half := step.slope_weight.where(step.next_sigma > 0, 0.0) / 2).any()):
                 _, ahead = denoise(x, step.next_time)
-                x = x + scale(step.slope_weight / 2, ahead - noise)
+                x = x + scale(half, ahead - noise)
             yield x

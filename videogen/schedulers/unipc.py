@@ -29,6 +29,8 @@ class UniPC(Solver):
         order: 1 to 3, of the predictor; the corrector's is one higher.
         variant: of the function B(h) that the corrections are scaled by: bh1 is h, bh2 is exp(h) - 1 (section 3.1).
         corrector: whether to correct; without, order 2 is nearly dpm_solver's.
+        lower_order_final: whether the last steps are of lower order, down to 1, as the published code has it: few steps
+            are steadier so, but the walk is of second order then. One that ends on data is of first order anyway.
 
     Raises:
         ValueError: a knob out of range.
@@ -38,6 +40,7 @@ class UniPC(Solver):
     order: Order = 2
     variant: Variant = "bh2"
     corrector: bool = True
+    lower_order_final: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,7 +58,7 @@ class UniPC(Solver):
             if done is not None and self.corrector:
                 x = self._update(done, start, past[:order], widths, x0)
             past, widths = [x0, *past[:2]], [step.width.where(step.moves, 1.0), *widths[:2]]
-            order = min(self.order, len(past), len(steps) - index)
+            order = min(self.order, len(past), len(steps) - index if self.lower_order_final else self.order)
             start, done = x, step
             x = self._update(step, start, past[:order], widths, None)
             yield x
