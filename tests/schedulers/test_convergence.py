@@ -27,9 +27,13 @@ NOISES: dict[str, Callable[[], NoiseSchedule]] = {
 OWN = [name for name in SCHEDULERS.names() if not SCHEDULERS.describe(name).wiring]
 # one without data at its noisiest, one with
 TWO = ["flow", "chain"]
-WALKS = [(name, noise) for name in SCHEDULERS.names() for noise in (["own"] if name in OWN else TWO)]
+WALKS = [
+    pytest.param(name, noise, marks=[pytest.mark.slow] if noise == "chain" else [])
+    for name in SCHEDULERS.names()
+    for noise in (["own"] if name in OWN else TWO)
+]
 WHOLE = {"lower_order_final": False}
-# scheduler, its knobs, its order
+# scheduler, its knobs, its order; quick tests are those of the names alone, and of the highest order
 ORDERS: list[tuple[str, dict[str, Any], int]] = [
     ("euler", {}, 1),
     ("euler_ancestral", {"eta": 0.0}, 1),
@@ -88,7 +92,11 @@ def inner_times(noise: NoiseSchedule, steps: int) -> Tensor:
     return noise.time_of(torch.ones_like(root), root**3)
 
 
-@pytest.mark.parametrize(("name", "knobs", "order"), ORDERS, ids=lambda value: str(value))
+@pytest.mark.parametrize(
+    ("name", "knobs", "order"),
+    [pytest.param(*row, marks=[pytest.mark.slow] if row[1] and row[2] < 3 else []) for row in ORDERS],
+    ids=str,
+)
 def test_the_error_falls_with_the_order(name: str, knobs: dict[str, Any], order: int) -> None:
     scheduler = build(name, "own" if name in OWN else "edm", **knobs)
     if name == "ddim":

@@ -34,13 +34,21 @@ NOISES = {
     "edm": lambda prediction: EDM(prediction=prediction),
 }
 each_schedule = pytest.mark.parametrize("name", SCHEDULES)
-each_walk, each_walk_of_all = (
-    pytest.mark.parametrize(
+
+
+def walks(*noises: str) -> pytest.MarkDecorator:
+    """Every scheduler on these noise schedules, or on its own; quick on the first alone."""
+    return pytest.mark.parametrize(
         ("name", "noise"),
-        [(name, noise) for name in SCHEDULERS.names() for noise in (["own"] if name in SCHEDULES else noises)],
+        [
+            pytest.param(name, noise, marks=[pytest.mark.slow] if noise in noises[1:] else [])
+            for name in SCHEDULERS.names()
+            for noise in (["own"] if name in SCHEDULES else noises)
+        ],
     )
-    for noises in (["flow", "chain"], NOISES)
-)
+
+
+each_walk, each_walk_of_all = walks("flow", "chain"), walks(*NOISES)
 each_prediction = pytest.mark.parametrize(("name", "prediction"), CASES)
 each_time_shape = pytest.mark.parametrize("shape", TIME_SHAPES, ids=["scalar", "sample", "frame"])
 

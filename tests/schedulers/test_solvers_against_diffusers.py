@@ -72,8 +72,12 @@ def table(**options: list[Any]) -> list[dict[str, Any]]:
 
 
 def each(*tables: list[dict[str, Any]]) -> pytest.MarkDecorator:
+    """All rows of all tables; each fourth is a quick test."""
     rows = [row for rows in tables for row in rows]
-    return pytest.mark.parametrize("options", rows, ids=[",".join(f"{k}={v}" for k, v in row.items()) for row in rows])
+    names = [",".join(f"{key}={value}" for key, value in row.items()) for row in rows]
+    marks = [[] if index % 4 == 0 else [pytest.mark.slow] for index in range(len(rows))]
+    told = zip(rows, names, marks, strict=True)
+    return pytest.mark.parametrize("options", [pytest.param(row, id=name, marks=mark) for row, name, mark in told])
 
 
 # in the scale in which alpha is 1 --------------------------------------------------------------------------------

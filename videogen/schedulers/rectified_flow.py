@@ -1,4 +1,4 @@
-"""Rectified flow: straight lines from data to noise, walked back by Euler steps."""
+"""Rectified flow: straight lines from data to noise, walked back by Euler or Heun steps."""
 
 from __future__ import annotations
 
