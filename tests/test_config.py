@@ -17,7 +17,13 @@ from videogen.kinds import KINDS, registry
 from videogen.schedulers import SCHEDULERS
 
 GROUPS = [*KINDS, "objective"]
-PARTS = [(group, name) for group in GROUPS for name in registry(kind_of(group)).names()]
+PARTS = [
+    (group, name)
+    for group in GROUPS
+    for name in registry(kind_of(group)).names()
+    # a scheduler that is given a noise schedule has none to train on
+    if group != "objective" or not registry("scheduler").describe(name).wiring
+]
 TINY = [
     *("vae.latent_shift=[]", "vae.latent_scale=[]"),
     "vae.base_channels=8",
@@ -65,6 +71,20 @@ def test_every_part_of_every_kind_can_be_chosen(group: str, name: str) -> None:
 
 def as_yaml(value: Any) -> Any:
     return [as_yaml(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def test_a_solver_is_no_objective() -> None:
+    with pytest.raises(ConfigError, match=r"objective=unipc: a solver has no noise schedule.*take ddpm"):
+        compose("train", ["objective=unipc"])
+
+
+def test_a_solver_walks_on_the_noise_of_the_objective() -> None:
+    parts = build_parts(compose("generate", [*TINY, "scheduler=unipc", "scheduler.shift=3", "guide=apg", "guidance=5"]))
+    assert parts.scheduler.noise is parts.objective
+    assert parts.scheduler.shift == 3.0
+    assert type(parts.guide).__name__ == "AdaptiveProjected"
+    brings = build_parts(compose("generate", [*TINY, "scheduler=ddim"]))
+    assert brings.scheduler.noise is brings.scheduler
 
 
 @pytest.mark.parametrize("command", COMMANDS)

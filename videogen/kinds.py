@@ -24,6 +24,7 @@ KINDS = {
     "dit/image_tokens": "videogen.dit.image_tokens:IMAGE_TOKENS",
     "dit/known": "videogen.dit.known:KNOWN",
     "scheduler": "videogen.schedulers:SCHEDULERS",
+    "guide": "videogen.guidance:GUIDES",
     "attention": "videogen.kernels:ATTENTION",
     "text": "videogen.text:TEXT_ENCODERS",
     "data": "videogen.data:DATASETS",

@@ -10,9 +10,9 @@ import torch
 
 import videogen
 from videogen.dit.parts import choose
-from videogen.pipelines.guidance import guide, stack_features
+from videogen.guidance import GUIDES
+from videogen.pipelines.bridge import Bridge
 from videogen.pipelines.text_to_video import Sampling, TextToVideo
-from videogen.text import TextFeatures
 
 SAMPLING = Sampling(num_frames=5, height=16, width=24, steps=3, guidance=2.0)
 
@@ -149,27 +149,33 @@ def test_a_number_that_is_not_finite_names_stage_and_step() -> None:
         pipe("a red circle")
 
 
-def test_guidance_formula_and_rescale() -> None:
-    generator = torch.Generator().manual_seed(0)
-    conditional, unconditional = (torch.randn(2, 4, 3, 5, 5, generator=generator).double() for _ in range(2))
-    assert torch.equal(guide(conditional, unconditional, 0.0), unconditional)
-    torch.testing.assert_close(guide(conditional, unconditional, 1.0), conditional)
-    rescaled = guide(conditional, unconditional, 5.0, rescale=1.0)
-    axes = (1, 2, 3, 4)
-    torch.testing.assert_close(rescaled.std(axes), conditional.std(axes))
-    plain = guide(conditional, unconditional, 5.0)
-    torch.testing.assert_close(guide(conditional, unconditional, 5.0, 0.7), 0.7 * rescaled + 0.3 * plain)
+@pytest.mark.parametrize("guide", GUIDES.names("[!t]*"))
+def test_every_guide_samples_and_one_call_makes_all_predictions(guide: str) -> None:
+    pipe = pipeline()
+    pipe.guide = GUIDES.build(guide)
+    batches: list[int] = []
+    pipe.denoiser.register_forward_pre_hook(lambda _, given: batches.append(len(given[0])))
+    together = pipe(["a red circle", "a circle"], seed=[3, 5], guidance=4.0)
+    assert len(batches) == SAMPLING.steps
+    assert set(batches) <= {2, 4}
+    # a guide that remembers starts each walk anew, and each sample is guided by itself
+    torch.testing.assert_close(together[:1], pipe("a red circle", seed=3, guidance=4.0), rtol=0, atol=2e-4)
 
 
-def test_stacked_features_are_padded_and_masked() -> None:
-    long = TextFeatures(torch.ones(1, 3, 2), torch.ones(1, 3, dtype=torch.bool), torch.ones(1, 2))
-    short = TextFeatures(torch.ones(1, 1, 2), torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 2))
-    stacked = stack_features(long, short)
-    assert stacked.mask.tolist() == [[True, True, True], [True, False, False]]
-    assert stacked.tokens[1, 1:].abs().sum() == 0
-    assert stacked.pooled is not None
-    assert stacked.pooled.shape == (2, 2)
-    assert stack_features(long._replace(pooled=None), short).pooled is None
+def test_a_guide_of_images_says_that_there_is_none() -> None:
+    pipe = pipeline()
+    pipe.guide = GUIDES.build("text_image")
+    with pytest.raises(ValueError, match="with the image, which this pipeline has no condition for: take guide=cfg"):
+        pipe("a red circle")
+
+
+@pytest.mark.parametrize("scheduler", ["unipc", "heun", "euler_ancestral"])
+def test_a_solver_on_the_noise_of_the_objective_samples_alone_as_in_a_batch(scheduler: str) -> None:
+    pipe = pipeline()
+    solver = videogen.build("scheduler", scheduler, pipe.bridge.objective)
+    pipe.scheduler, pipe.bridge = solver, Bridge(pipe.bridge.objective, solver.noise)
+    together = pipe(["a red circle", "a circle"], seed=[3, 5])
+    torch.testing.assert_close(together[1:], pipe("a circle", seed=5), rtol=0, atol=2e-4)
 
 
 def test_sampling_defaults_are_those_of_the_model() -> None:

@@ -23,7 +23,7 @@ def times(*values: float) -> Tensor:
 
 
 @pytest.mark.parametrize("zero_terminal_snr", [False, True])
-@pytest.mark.parametrize("beta_schedule", ["linear", "scaled_linear", "cosine"])
+@pytest.mark.parametrize("beta_schedule", ["linear", "scaled_linear", "cosine", "sigmoid"])
 @pytest.mark.parametrize("number", [3, 10, 1000])
 def test_times_between_the_steps(number: int, beta_schedule: str, zero_terminal_snr: bool) -> None:
     scheduler = DDIM(num_train_timesteps=number, beta_schedule=beta_schedule, zero_terminal_snr=zero_terminal_snr)
@@ -87,6 +87,13 @@ def test_training_times_are_all_the_steps() -> None:
     # 2000 / 7 each, within five standard deviations of about 16
     assert len(counts) == 7
     assert ((counts - 2000 / 7).abs() < 80).all()
+    # of a normal variable on a schedule of 7 steps: the middle one holds the sigmoids from 3/7 to 4/7
+    drawn = DDPM(num_train_timesteps=7, sampling="logit_normal").sample_times(2000, Generator().manual_seed(0))
+    counts = torch.bincount(drawn.long(), minlength=7)
+    ends = torch.tensor([3 / 7, 4 / 7], dtype=torch.float64).logit()
+    share = torch.special.ndtr(ends).diff().item()
+    assert abs(counts[3].item() - 2000 * share) < 100
+    assert counts.argmax() == 3
 
 
 def test_an_epsilon_without_signal_is_refused_with_a_remedy() -> None:

@@ -112,6 +112,60 @@ def test_training_times_follow_the_asked_distribution() -> None:
     normal = torch.distributions.Normal(0.5, 1.5).icdf(levels)
     logit_normal = {"sampling": "logit_normal", "sampling_mean": 0.5, "sampling_std": 1.5}
     torch.testing.assert_close(quantiles(**logit_normal), torch.sigmoid(normal), **near)
+    # with a mode the times are a monotone function of uniform ones, so its quantiles are those of the function
+    for scale in (-0.8, 0.0, 1.29):
+        bend = 1 - (1 - levels) - scale * (torch.cos(torch.pi / 2 * (1 - levels)) ** 2 - 1 + (1 - levels))
+        torch.testing.assert_close(quantiles(sampling="mode", mode_scale=scale), bend, **near)
+
+
+@pytest.mark.parametrize("prediction", ["x0", "epsilon", "v", "v_neg", "flow", "flow_neg"])
+def test_min_snr_weighs_the_error_of_x0(prediction: str) -> None:
+    scheduler = RectifiedFlow(prediction=prediction, min_snr_gamma=5.0)
+    for time in torch.tensor([0.1, 0.4, 0.9], dtype=torch.float64):
+        snr = ((1 - time) / time) ** 2
+        error = scheduler.split(draw(1), draw(0), time)[0] - scheduler.split(draw(2), draw(0), time)[0]
+        weighted = scheduler.loss_weight(time) * (draw(1) - draw(2)).square()
+        torch.testing.assert_close(weighted, snr.clamp(max=5) * error.square())
+
+
+# height, width in pixels, latent frames, and some of the times that Open-Sora 1.2 makes of every twentieth
+OPEN_SORA = {
+    (360, 640, 30): {1: 0.2127583, 2: 0.3632781, 3: 0.4753847},
+    (256, 256, 15): {1: 0.0924936, 2: 0.1770670, 3: 0.2546957},
+    (720, 1280, 120): {1: 0.5194690, 2: 0.6953242, 3: 0.7837667},
+    (512, 512, 1): {1: 0.05, 2: 0.10, 3: 0.15},
+}
+
+
+@pytest.mark.parametrize("size", OPEN_SORA)
+def test_the_shift_by_size_is_that_of_open_sora(size: tuple[int, int, int]) -> None:
+    height, width, frames = size
+    times = RectifiedFlow(shift_by="size").timesteps(20, (frames, height // 8, width // 8))
+    for index, time in OPEN_SORA[size].items():
+        assert times[-1 - index].item() == pytest.approx(time, rel=1e-5)
+
+
+def test_the_shift_by_the_tokens_of_a_frame_is_that_of_open_sora_2() -> None:
+    scheduler = RectifiedFlow(shift_by="frame_tokens", shift_range=(1.0, 3.0))
+    # 32x32 latents are 256 tokens, 128x128 are 4096
+    assert scheduler.shift_of((1, 32, 32)) == pytest.approx(1)
+    assert scheduler.shift_of((1, 128, 128)) == pytest.approx(3)
+    assert scheduler.shift_of((9, 128, 128)) == pytest.approx(9)
+    assert RectifiedFlow(shift_by="tokens").shift_of((4, 64, 64)) == pytest.approx(torch.e**1.15)
+    with pytest.raises(ValueError, match="shift_by=tokens needs the size"):
+        RectifiedFlow(shift_by="tokens").timesteps(4)
+
+
+def test_a_shift_of_a_solver_is_that_of_the_flow() -> None:
+    from videogen.schedulers.euler import Euler
+
+    times = Euler(RectifiedFlow(), shift=5.0).timesteps(9)
+    torch.testing.assert_close(times, RectifiedFlow(shift=5.0).timesteps(9), rtol=1e-12, atol=1e-12)
+
+
+def test_the_times_are_stretched_to_the_terminal() -> None:
+    times = RectifiedFlow(shift=2.0, shift_terminal=0.1).timesteps(8)
+    assert times[[0, -2, -1]].tolist() == pytest.approx([1, 0.1, 0])
 
 
 @pytest.mark.parametrize(
@@ -120,6 +174,13 @@ def test_training_times_follow_the_asked_distribution() -> None:
         ({"shift": 0.0}, "shift=0.0 must be positive"),
         ({"sampling_std": -1.0}, "sampling_std=-1.0 must be positive"),
         ({"max_loss_weight": 0.0}, "max_loss_weight=0.0 must be positive"),
+        ({"shift_by": "frames"}, "shift_by='frames' is unknown"),
+        ({"token_range": (4096, 256)}, "two numbers of tokens, the lower first"),
+        ({"curve": "quadratic"}, "did you mean 'linear_quadratic'"),
+        ({"threshold": 1.0}, r"threshold=1.0 lies outside \(0, 1\)"),
+        ({"shift_terminal": 1.0}, r"shift_terminal=1.0 lies outside \[0, 1\)"),
+        ({"mode_scale": 2.0}, r"mode_scale=2.0 lies outside \[-1, 1.7"),
+        ({"method": "rk4"}, "method='rk4' is unknown"),
         ({"prediction": "eps"}, "prediction='eps' is unknown.*epsilon"),
         ({"sampling": "lognormal"}, "did you mean 'logit_normal'"),
     ],

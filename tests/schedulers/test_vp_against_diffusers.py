@@ -17,14 +17,15 @@ from videogen.schedulers import SCHEDULERS, Scheduler
 
 SHAPE = (2, 3, 2, 4, 3)
 PREDICTIONS = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}
-BETAS = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "squaredcos_cap_v2"}
+BETAS = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "squaredcos_cap_v2", "sigmoid": "sigmoid"}
 RANGE = {"beta_start": 0.00085, "beta_end": 0.012}
 # spacing -> number of training steps, sampling steps. diffusers' DDIM steps back by N // steps whatever the grid: the
 # next entry of a linspace grid is that only when every step is visited
 GRIDS = {"leading": (1000, 10), "trailing": (1000, 10), "linspace": (12, 12)}
 
 each_grid = pytest.mark.parametrize("spacing", GRIDS)
-each_beta = pytest.mark.parametrize("beta", BETAS)
+# diffusers' DDIM has no sigmoid
+each_beta = pytest.mark.parametrize("beta", [beta for beta in BETAS if beta != "sigmoid"])
 each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
 
 
@@ -35,6 +36,8 @@ def alpha_bars(beta: str, number: int, zero_terminal_snr: bool, snr_shift: float
         betas = np.linspace(start, end, number)
     elif beta == "scaled_linear":
         betas = np.linspace(math.sqrt(start), math.sqrt(end), number) ** 2
+    elif beta == "sigmoid":
+        betas = start + (end - start) / (1 + np.exp(-np.linspace(-6, 6, number)))
     else:
         bar = [math.cos((i / number + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(number + 1)]
         betas = np.array([min(1 - high / low, 0.999) for low, high in pairwise(bar)])
@@ -156,7 +159,7 @@ VARIANCES += [("linspace", "fixed_small"), ("linspace", "fixed_large")]
 
 
 @pytest.mark.parametrize(("spacing", "variance"), VARIANCES)
-@pytest.mark.parametrize("beta", ["linear", "cosine"])
+@pytest.mark.parametrize("beta", ["linear", "cosine", "sigmoid"])
 @each_prediction
 @pytest.mark.parametrize("clip", [0.0, 1.5])
 def test_ddpm(spacing: str, variance: str, beta: str, prediction: str, clip: float) -> None:

@@ -29,7 +29,7 @@ The model:
   experiment=file.yaml      parts and settings from a file
   weights=shapes            a checkpoint's folder, or weights that ship; null for random ones
   vae.memory_budget=4GiB    encode and decode in chunks and tiles that fit; says which
-  vae= denoiser= dit.block= text= objective= scheduler= attention=
+  vae= denoiser= dit.block= text= objective= scheduler= guide= attention=
                             another part in that place, see `videogen list`; its knobs as vae.<knob>=value"""
 
 # of the commands that build a VAE alone
@@ -40,7 +40,7 @@ A published VAE, its authors' file or diffusers' folder, by its preset (model=*_
 _SAMPLING = """
 Sampling:
   num_frames= height= width=    length and size; steps= of the scheduler; fps= of the file
-  guidance=                     how strongly the sentence is followed, 1 for not at all
+  guidance=                     how strongly the sentence is followed, 1 for not at all; guide=apg, interval, … how
   guidance_rescale=             0 to 1, tames the contrast of strong guidance
   embedded_guidance=            scale that a distilled model is told, mostly with guidance=1
   negative_prompt=              what to lead away from"""

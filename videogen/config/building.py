@@ -37,6 +37,7 @@ class Parts:
     text: Any
     objective: Any
     scheduler: Any
+    guide: Any
 
 
 def build_part(kind: str, node: Mapping[str, Any], *wiring: Any) -> Any:
@@ -77,9 +78,16 @@ def build_parts(config: Mapping[str, Any], *, fresh: Collection[str] = ()) -> Pa
         raise ConfigError("vae.memory_budget is for encoding and decoding: leave it out when training")
     folder = _weights(config)
     modules = _fitting(lambda: _modules(config))
-    objective, scheduler = (build_part("scheduler", config[place]) for place in ("objective", "scheduler"))
+    objective, scheduler = build_schedulers(config)
     _load(config, folder, {name: module for name, module in modules.items() if name not in fresh})
-    return Parts(objective=objective, scheduler=scheduler, **modules)
+    return Parts(objective=objective, scheduler=scheduler, guide=build_part("guide", config["guide"]), **modules)
+
+
+def build_schedulers(config: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The objective, and the scheduler, which walks on the objective's noise unless it brings its own."""
+    objective = build_part("scheduler", config["objective"])
+    wiring = wiring_of("scheduler", config["scheduler"]["name"])
+    return objective, build_part("scheduler", config["scheduler"], *([objective] if wiring else []))
 
 
 def _modules(config: Mapping[str, Any]) -> dict[str, Any]:

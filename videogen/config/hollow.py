@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from videogen.config.building import Parts, build_denoiser, build_part
+from videogen.config.building import Parts, build_denoiser, build_part, build_schedulers
 from videogen.kinds import registry
 
 
@@ -26,8 +26,8 @@ def build_hollow(config: Mapping[str, Any]) -> Parts:
     with torch.device("meta"):
         vae, text = build_part("vae", config["vae"]), _text(config["text"])
         denoiser = build_denoiser(config, vae, text, OnMeta(build_part("attention", config["attention"])))
-    objective, scheduler = (build_part("scheduler", config[place]) for place in ("objective", "scheduler"))
-    return Parts(vae, denoiser, text, objective, scheduler)
+    objective, scheduler = build_schedulers(config)
+    return Parts(vae, denoiser, text, objective, scheduler, build_part("guide", config["guide"]))
 
 
 def _text(node: Mapping[str, Any]) -> Any:

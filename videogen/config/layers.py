@@ -76,6 +76,11 @@ def choose(command: str, layers: Mapping[str, ConfigFile], given: Mapping[str, s
             raise ConfigError(f"{dotted(group)}={name}: several values are a sweep, which needs -m")
         choices[group] = name, ""
     checked = {group: _checked(group, *choice) for group, choice in choices.items()}
+    if wiring_of("objective", checked["objective"]):
+        raise ConfigError(
+            f"objective={checked['objective']}{choices['objective'][1]}: a solver has no noise schedule of its own to "
+            "train on; take ddpm, rectified_flow or edm"
+        )
     if "parts" not in wiring_of("denoiser", checked["denoiser"]):
         if told := [group for group in given if group.startswith(DIT)]:
             raise ConfigError(

@@ -139,6 +139,7 @@ CHOICES = {
     "text": "words",
     "objective": "rectified_flow",
     "scheduler": "rectified_flow",
+    "guide": "cfg",
     "attention": "sdpa",
     "data": "shapes",
 }

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from videogen.schedulers import Scheduler
+from videogen.schedulers import NoiseSchedule
 
-Network = Callable[[Tensor, Tensor], Tensor]
+if TYPE_CHECKING:
+    from videogen.schedulers import Network
 
 
 class Bridge:
@@ -22,10 +23,11 @@ class Bridge:
 
     Args:
         objective: the schedule and prediction that the network was trained with.
-        sampler: the schedule and prediction of the walk.
+        sampler: the schedule and prediction of the walk; the objective itself for a solver that walks on it, and then
+            there is nothing to bridge.
     """
 
-    def __init__(self, objective: Scheduler, sampler: Scheduler) -> None:
+    def __init__(self, objective: NoiseSchedule, sampler: NoiseSchedule) -> None:
         self.objective, self.sampler = objective, sampler
 
     def predict(
@@ -40,6 +42,8 @@ class Bridge:
         Raises:
             ValueError: a network of epsilon where its alpha is 0.
         """
+        if self.sampler is self.objective:
+            return network(sample, timestep)
         model_sample, model_time = self.to_objective(sample, timestep)
         return self.to_sampler(network(model_sample, model_time), sample, timestep)
 

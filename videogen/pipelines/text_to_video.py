@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -12,11 +11,13 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from videogen.denoiser import Denoiser, null_features, text_condition
+from videogen.denoiser import Condition, Denoiser, null_features, text_condition
+from videogen.guidance import Branch, Guide
+from videogen.guidance.cfg import ClassifierFree
 from videogen.pipelines.bridge import Bridge
-from videogen.pipelines.guidance import guide, stack_features
+from videogen.pipelines.guidance import Guided
 from videogen.pipelines.overflow import watched
-from videogen.schedulers import Scheduler
+from videogen.schedulers import Objective, Scheduler
 from videogen.text import TextEncoder, TextFeatures
 from videogen.vae import VideoVAE
 
@@ -35,8 +36,8 @@ class Sampling:
         height: in pixels.
         width: in pixels.
         steps: of the scheduler.
-        guidance: scale of classifier-free guidance; 1 is none.
-        guidance_rescale: see `guide`.
+        guidance: scale that the guide is given; 1 is none.
+        guidance_rescale: 0 to 1, see `rescaled`.
         negative_prompt: what guidance leads away from; "" is the absence of text.
         embedded_guidance: scale that a model is told which was distilled from a guided one, beside `guidance`, which
             is mostly 1 then; None for other models.
@@ -61,6 +62,7 @@ class TextToVideo:
         text: encodes the sentences.
         objective: what the network was trained to predict, under which noise.
         scheduler: the sampler; it may walk on another noise schedule than the objective's.
+        guide: how predictions with and without the text are combined; classifier-free guidance unless told otherwise.
         sampling: defaults of a call.
     """
 
@@ -70,12 +72,14 @@ class TextToVideo:
         vae: VideoVAE,
         denoiser: Denoiser,
         text: TextEncoder,
-        objective: Scheduler,
+        objective: Objective,
         scheduler: Scheduler,
+        guide: Guide | None = None,
         sampling: Sampling | None = None,
     ) -> None:
         self.vae, self.denoiser, self.text, self.scheduler = vae, denoiser, text, scheduler
-        self.bridge = Bridge(objective, scheduler)
+        self.bridge = Bridge(objective, scheduler.noise)
+        self.guide = guide or ClassifierFree()
         self.sampling = sampling or Sampling()
 
     @torch.no_grad()
@@ -106,9 +110,9 @@ class TextToVideo:
         seeds = [seed] * len(prompts) if isinstance(seed, int) else list(seed)
         self.check(prompts, seeds, settings)
         shape = self.vae.spec.latent_shape(settings.num_frames, settings.height, settings.width)
-        features = self._encode(prompts, settings)
+        conditions = self._conditions(prompts, settings)
         noise = Noise(seeds, shape)
-        latents = self._sample(noise, features, settings, callback, progress)
+        latents = self._sample(noise, conditions, settings, callback, progress)
         spec = self.vae.spec
         scale, shift = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in (spec.scale, spec.shift))
         with watched(self.vae, "decoding"):
@@ -139,44 +143,47 @@ class TextToVideo:
                 f"pixels and the limit is {MAX_PIXELS}: ask for a smaller size, fewer frames or fewer prompts at once"
             )
 
-    def _encode(self, prompts: list[str], settings: Sampling) -> TextFeatures:
-        """Features of the prompts; with guidance, those of the negative prompts behind them."""
-        features = self.text.encode(prompts)
-        if settings.guidance != 1.0:
-            negative = settings.negative_prompt.strip()
-            if negative:
-                without = self.text.encode([negative] * len(prompts))
-            else:
-                without = null_features(self.denoiser, features) or self.text.null(len(prompts))
-            features = stack_features(features, without)
-        _finite(features.tokens, "encoding the text")
-        return features
+    def _conditions(self, prompts: list[str], settings: Sampling) -> dict[Branch, Condition]:
+        """What the network is told under each branch of the guidance: the prompts, and the negative prompt."""
+        features: dict[Branch, TextFeatures] = {"full": self.text.encode(prompts)}
+        if "none" in self.guide.branches(settings.guidance):
+            features["none"] = self._without(features["full"], settings.negative_prompt.strip())
+        for each in features.values():
+            _finite(each.tokens, "encoding the text")
+        size, told = (settings.height, settings.width), settings.embedded_guidance
+        return {name: text_condition(each, self.denoiser.conditions, size, told) for name, each in features.items()}
+
+    def _without(self, features: TextFeatures, negative: str) -> TextFeatures:
+        """The negative prompt, or the absence of text, for as many prompts."""
+        batch = len(features.tokens)
+        if negative:
+            return self.text.encode([negative] * batch)
+        return null_features(self.denoiser, features) or self.text.null(batch)
 
     def _sample(
-        self, noise: Noise, features: TextFeatures, settings: Sampling, callback: Callback | None, progress: bool
+        self,
+        noise: Noise,
+        conditions: dict[Branch, Condition],
+        settings: Sampling,
+        callback: Callback | None,
+        progress: bool,
     ) -> Tensor:
-        size = settings.height, settings.width
-        condition = text_condition(features, self.denoiser.conditions, size, settings.embedded_guidance)
-
-        def network(sample: Tensor, timestep: Tensor) -> Tensor:
-            repeats = 1 if settings.guidance == 1.0 else 2
-            batch = sample.repeat(repeats, 1, 1, 1, 1)
-            # no sampler here asks for a learned variance, which stands behind the prediction
-            predicted = self.denoiser(batch, timestep.expand(len(batch)), condition)[:, : sample.shape[1]]
-            if repeats == 1:
-                return predicted
-            conditional, unconditional = predicted.chunk(2)
-            return guide(conditional, unconditional, settings.guidance, settings.guidance_rescale)
-
-        times = self.scheduler.timesteps(settings.steps, noise.tokens)
-        _, sigma = self.scheduler.alpha_sigma(times[0])
-        latents = sigma.float() * noise.draw()
-        steps = list(pairwise(times))
-        for index, (time, next_time) in enumerate(tqdm(steps, desc="denoising", disable=not progress), start=1):
-            prediction = self.bridge.predict(network, latents, time)
-            fresh = noise.draw() if self.scheduler.stochastic else None
-            latents = self.scheduler.step(prediction, time, next_time, latents, fresh)
-            _finite(latents, f"denoising step {index} of {len(steps)}")
+        times = self.scheduler.timesteps(settings.steps, noise.size)
+        alpha, sigma = self.scheduler.noise.alpha_sigma(times)
+        network = Guided(
+            self.denoiser,
+            self.guide,
+            scale=settings.guidance,
+            rescale=settings.guidance_rescale,
+            conditions=conditions,
+            objective=self.bridge.objective,
+            levels=(sigma / alpha)[:-1].tolist(),
+        )
+        start = sigma[0].float() * noise.draw()
+        walk = self.scheduler.walk(lambda x, time: self.bridge.predict(network, x, time), start, times, noise.draw)
+        latents, steps = start, len(times) - 1
+        for index, latents in enumerate(tqdm(walk, desc="denoising", total=steps, disable=not progress), start=1):
+            _finite(latents, f"denoising step {index} of {steps}")
             if callback is not None:
                 callback(index, latents)
         return latents
@@ -191,7 +198,7 @@ class Noise:
     """
 
     def __init__(self, seeds: Sequence[int], shape: tuple[int, int, int, int]) -> None:
-        self.shape, self.tokens = shape, shape[1] * shape[2] * shape[3]
+        self.shape, self.size = shape, shape[1:]
         self.sources = [Generator().manual_seed(seed) for seed in seeds]
 
     def draw(self) -> Float[Tensor, "b c t h w"]:

@@ -8,16 +8,18 @@ from typing import Literal, get_args
 import torch
 from torch import Generator, Tensor
 
+from videogen.schedulers import Size
 from videogen.schedulers._shared import NoiseSchedule, check_choice, check_levels, within
+from videogen.schedulers._training import TimeDraw, min_snr_weight
 
-BetaSchedule = Literal["linear", "scaled_linear", "cosine"]
+BetaSchedule = Literal["linear", "scaled_linear", "cosine", "sigmoid"]
 Spacing = Literal["leading", "linspace", "trailing"]
 
 DATA_TIME = -1.0
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
-class DiscreteVP(NoiseSchedule):
+class DiscreteVP(TimeDraw, NoiseSchedule):
     """A Markov chain of N noising steps (Ho et al., arXiv 2006.11239), alpha^2 + sigma^2 = 1.
 
     Time t = 0 … N - 1 is what the t-th training step leaves, and time -1 is clean data: alpha 1, sigma 0. Between two
@@ -27,7 +29,8 @@ class DiscreteVP(NoiseSchedule):
     Args:
         num_train_timesteps: N.
         beta_schedule: how the variance that a step adds grows: linear (arXiv 2006.11239), scaled_linear (its root is
-            linear; latent diffusion) or cosine (Nichol and Dhariwal, arXiv 2102.09672, eq. 17, betas up to 0.999).
+            linear; latent diffusion), cosine (Nichol and Dhariwal, arXiv 2102.09672, eq. 17, betas up to 0.999) or
+            sigmoid (of -6 to 6, between the two ends; GeoDiff, arXiv 2203.02923).
         beta_start: variance that the first step adds; cosine has no use for it.
         beta_end: variance that the last step adds; cosine has no use for it.
         zero_terminal_snr: rescale so that the last step leaves nothing but noise (Lin et al., arXiv 2305.08891,
@@ -37,7 +40,8 @@ class DiscreteVP(NoiseSchedule):
         timestep_spacing: which of the N times a sampler visits (arXiv 2305.08891, table 2); only trailing and
             linspace start at the noisiest.
         steps_offset: added to the times of leading.
-        min_snr_gamma: caps the signal-to-noise ratio that weighs the loss, see `loss_weight`; 0 is weight 1.
+
+    How training times are drawn and errors weighed is told by the knobs of `TimeDraw`.
 
     Raises:
         ValueError: a knob out of range, or an offset that the spacing would ignore.
@@ -51,25 +55,18 @@ class DiscreteVP(NoiseSchedule):
     snr_shift: float = 1.0
     timestep_spacing: Spacing = "trailing"
     steps_offset: int = 0
-    min_snr_gamma: float = 0.0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        TimeDraw.__post_init__(self)
+        NoiseSchedule.__post_init__(self)
         check_choice("beta_schedule", self.beta_schedule, get_args(BetaSchedule))
-        check_choice("timestep_spacing", self.timestep_spacing, get_args(Spacing))
         if self.num_train_timesteps < 3:
             raise ValueError(f"num_train_timesteps={self.num_train_timesteps}: at least 3, usually 1000")
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise ValueError(f"betas from {self.beta_start} to {self.beta_end}: they must ascend within (0, 1)")
         if not self.snr_shift > 0:
             raise ValueError(f"snr_shift={self.snr_shift} divides a ratio: above 0, 1 leaves it")
-        if self.steps_offset < 0 or (self.steps_offset and self.timestep_spacing != "leading"):
-            raise ValueError(
-                f"steps_offset={self.steps_offset} with timestep_spacing={self.timestep_spacing!r}: "
-                "an offset is at least 0 and belongs to leading; set it to 0"
-            )
-        if self.min_snr_gamma < 0:
-            raise ValueError(f"min_snr_gamma={self.min_snr_gamma}: at least 0, usually 5; 0 switches it off")
+        check_spacing("timestep_spacing", self.timestep_spacing, self.steps_offset)
         bars = alpha_bars(self.num_train_timesteps, self.beta_schedule, self.beta_start, self.beta_end)
         # alpha^2 / (1 - alpha^2) is divided
         bars = bars / (self.snr_shift + (1 - self.snr_shift) * bars)
@@ -83,29 +80,39 @@ class DiscreteVP(NoiseSchedule):
         """The noisiest time, N - 1."""
         return self.num_train_timesteps - 1
 
-    def timesteps(self, steps: int, tokens: int | None = None) -> Tensor:
+    @property
+    def limits(self) -> tuple[float, float]:
+        """sigma / alpha of the first training step and of the last, infinite if no signal is left there."""
+        low, high = (-self._log_ratio[[0, -1]]).exp().tolist()
+        return low, high
+
+    def timesteps(self, steps: int, size: Size | None = None) -> Tensor:
         """The descending times of `steps` steps, (steps + 1,) float64, whole numbers and -1 at the end; any size alike.
 
         Raises:
             ValueError: no step, or more than there are training steps.
         """
+        return self.grid(steps, self.timestep_spacing, self.steps_offset)
+
+    def grid(self, steps: int, spacing: str, offset: int = 0) -> Tensor:
+        """As `timesteps`, for any spacing; ValueError as there."""
         number = self.num_train_timesteps
         if not 1 <= steps <= number:
             raise ValueError(f"steps={steps}: from 1 to num_train_timesteps={number}")
         index = torch.arange(steps, dtype=torch.float64)
-        match self.timestep_spacing:
+        match spacing:
             case "leading":
-                times = (index * (number // steps) + self.steps_offset).flip(0)
+                times = (index * (number // steps) + offset).flip(0)
             case "linspace":
                 times = (index * (self.last_time / max(steps - 1, 1))).round().flip(0)
                 # a single step starts at the noisiest time too
                 times[0] = self.last_time
-            case "trailing":
+            case _:
                 # halves round by their last bit: in this order of operations as in the published grids, numpy's arange
                 times = (number + index * ((number - number / steps) - number)).round() - 1
         if times[0] > self.last_time:
             raise ValueError(
-                f"steps={steps} with steps_offset={self.steps_offset} starts at time {times[0]:g}, beyond the last, "
+                f"steps={steps} with steps_offset={offset} starts at time {times[0]:g}, beyond the last, "
                 f"{self.last_time}: take fewer steps or set steps_offset=0"
             )
         return torch.cat([times, torch.tensor([DATA_TIME], dtype=torch.float64)])
@@ -137,31 +144,17 @@ class DiscreteVP(NoiseSchedule):
 
     def sample_times(self, batch: int, generator: Generator | None = None) -> Tensor:
         """Training times (batch,): whole numbers from 0 to N - 1, float64, on the generator's device."""
+        if self.sampling != "uniform":
+            return (self.draw_places(batch, generator) * self.num_train_timesteps).floor().clamp(max=self.last_time)
         device = generator.device if generator is not None else None
         times = torch.randint(self.num_train_timesteps, (batch,), generator=generator, device=device)
         return times.double()
 
     def loss_weight(self, timestep: Tensor) -> Tensor:
-        """Weight of the squared error at each time, float64, of the timestep's shape.
-
-        1, or with `min_snr_gamma` the weight that makes it the squared error of x0 times min(SNR, gamma), where
-        SNR = alpha^2 / sigma^2 (Hang et al., arXiv 2303.09556, section 3.4): min(SNR, gamma) for x0, and this over SNR
-        for epsilon, over SNR + 1 for v, over (alpha + sigma)^2 / sigma^2 for flow.
-        """
+        """Weight of the squared error at each time, float64, of its shape: 1, or `min_snr_weight` with its gamma."""
         if self.min_snr_gamma == 0:
             return super().loss_weight(timestep)
-        alpha, sigma = self.alpha_sigma(timestep)
-        # with both ratios in the minimum no weight is 0 / 0 where alpha or sigma is 0
-        match self.prediction:
-            case "x0":
-                return torch.minimum((alpha / sigma).square(), torch.full_like(alpha, self.min_snr_gamma))
-            case "epsilon":
-                return torch.minimum(torch.ones_like(alpha), self.min_snr_gamma * (sigma / alpha).square())
-            case "v":
-                return torch.minimum(alpha.square(), self.min_snr_gamma * sigma.square())
-            case "flow" | "flow_neg":
-                capped = torch.minimum(alpha.square(), self.min_snr_gamma * sigma.square())
-                return capped / (alpha + sigma).square()
+        return min_snr_weight(self.prediction, *self.alpha_sigma(timestep), self.min_snr_gamma)
 
     def _table(self, device: torch.device) -> tuple[Tensor, int]:
         """log(alpha / sigma) at times 0 …, and the last time at which it is finite."""
@@ -176,13 +169,24 @@ class DiscreteVP(NoiseSchedule):
             ValueError: a step that doesn't lead towards data.
         """
         (alpha, sigma), (next_alpha, next_sigma) = self.alpha_sigma(timestep), self.alpha_sigma(next_timestep)
-        if bool(((next_timestep > timestep) | (sigma == 0) | (next_alpha == 0)).any()):
+        if bool(((next_timestep > timestep) | (next_alpha == 0)).any()):
             raise ValueError(
                 f"a random step from time {timestep} to {next_timestep} doesn't lead towards data: "
-                "give descending times above -1 (only ddim with eta=0 walks towards noise)"
+                "give descending times (only ddim with eta=0 walks towards noise)"
             )
         beta = 1 - (alpha / next_alpha).square()
-        return beta, (next_sigma / sigma).square() * beta
+        # clean frames stay as they are
+        return beta, (next_sigma / sigma.where(sigma > 0, 1.0)).square() * beta
+
+
+def check_spacing(name: str, spacing: str, offset: int) -> None:
+    """ValueError for an unknown spacing, or an offset that it would ignore."""
+    check_choice(name, spacing, get_args(Spacing))
+    if offset < 0 or (offset and spacing != "leading"):
+        raise ValueError(
+            f"steps_offset={offset} with {name}={spacing!r}: "
+            "an offset is at least 0 and belongs to leading; set it to 0"
+        )
 
 
 def alpha_bars(number: int, schedule: BetaSchedule, start: float, end: float) -> Tensor:
@@ -196,6 +200,8 @@ def alpha_bars(number: int, schedule: BetaSchedule, start: float, end: float) ->
             time = torch.arange(number + 1, dtype=torch.float64) / number
             curve = ((time + 0.008) / 1.008 * math.pi / 2).cos().square()
             betas = (1 - curve[1:] / curve[:-1]).clamp(max=0.999)
+        case "sigmoid":
+            betas = start + (end - start) * torch.linspace(-6, 6, number, dtype=torch.float64).sigmoid()
     return (1 - betas).cumprod(0)
 
 

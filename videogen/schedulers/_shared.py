@@ -3,8 +3,10 @@
 # annotations stay evaluated here: the knobs' types are read from the subclasses, whose modules needn't import them
 import abc
 import dataclasses
-from collections.abc import Iterable
-from typing import get_args
+import typing
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from jaxtyping import Float
@@ -12,6 +14,9 @@ from torch import Generator, Tensor
 
 from videogen.registry import nearest
 from videogen.schedulers import Prediction
+
+if TYPE_CHECKING:
+    from videogen.schedulers import Draw, Network
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -21,7 +26,7 @@ class NoiseSchedule(abc.ABC):
     Times are computed in float64. Latents are computed in float32 or better and given back in their own dtype.
 
     Args:
-        prediction: what the network predicts: x0, epsilon, v, flow or flow_neg.
+        prediction: what the network predicts: x0, epsilon, v, v_neg, flow or flow_neg.
     """
 
     prediction: Prediction = "epsilon"
@@ -34,13 +39,21 @@ class NoiseSchedule(abc.ABC):
         """alpha and sigma at each time, float64, of the timestep's shape."""
 
     @abc.abstractmethod
-    def sample_times(self, batch: int, generator: Generator | None = None) -> Tensor:
-        """Training times (batch,), float64, on the generator's device."""
+    def time_of(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The time of a ratio alpha / sigma, float64, of their shape."""
+
+    @abc.abstractmethod
+    def grid(self, steps: int, spacing: str, offset: int = 0) -> Tensor:
+        """The descending times of `steps` steps, evenly spaced in time, (steps + 1,) float64."""
 
     @property
-    def stochastic(self) -> bool:
-        """Whether `step` needs fresh noise."""
-        return False
+    @abc.abstractmethod
+    def limits(self) -> tuple[float, float]:
+        """The lowest and highest ratio sigma / alpha that a network of this schedule has seen."""
+
+    @abc.abstractmethod
+    def sample_times(self, batch: int, generator: Generator | None = None) -> Tensor:
+        """Training times (batch,), float64, on the generator's device."""
 
     def add_noise(
         self, x0: Float[Tensor, "b c *rest"], noise: Float[Tensor, "b c *rest"], timestep: Tensor
@@ -79,9 +92,10 @@ class NoiseSchedule(abc.ABC):
                 return (noise - x0).to(x0.dtype)
             case "flow_neg":
                 return (x0 - noise).to(x0.dtype)
-            case "v":
+            case "v" | "v_neg":
                 alpha, sigma = self._at(timestep, x0)
-                return (alpha * noise - sigma * x0).to(x0.dtype)
+                v = alpha * noise - sigma * x0
+                return (v if self.prediction == "v" else -v).to(x0.dtype)
 
     def split(
         self, prediction: Float[Tensor, "b c *rest"], sample: Float[Tensor, "b c *rest"], timestep: Tensor
@@ -96,13 +110,18 @@ class NoiseSchedule(abc.ABC):
         x0, noise = self._solve(prediction, sample, timestep)
         return x0.to(sample.dtype), noise.to(sample.dtype)
 
+    def noise_of(
+        self, x0: Float[Tensor, "b c *rest"], sample: Float[Tensor, "b c *rest"], timestep: Tensor
+    ) -> Float[Tensor, "b c *rest"]:
+        """The noise in x_t = sample if this is its x0, of the sample's shape and dtype; 0 where sigma is 0."""
+        return _noise_of(x0, sample, *self._at(timestep, sample)).to(sample.dtype)
+
     def _solve(self, prediction: Tensor, sample: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
         """x0 and noise from x_t = alpha x0 + sigma noise and the prediction's definition, in the precision of `_at`."""
         alpha, sigma = self._at(timestep, sample)
         match self.prediction:
             case "x0":
-                # over infinity where sigma is 0, so that the noise is 0 and not 0 / 0
-                return prediction, (sample - alpha * prediction) / sigma.masked_fill(sigma == 0, torch.inf)
+                return prediction, _noise_of(prediction, sample, alpha, sigma)
             case "epsilon":
                 if bool((alpha == 0).any()):
                     raise ValueError(
@@ -110,9 +129,9 @@ class NoiseSchedule(abc.ABC):
                         "predict v, flow or x0, or start at a time below the last"
                     )
                 return (sample - sigma * prediction) / alpha, prediction
-            case "v":
-                norm = alpha.square() + sigma.square()
-                return (alpha * sample - sigma * prediction) / norm, (sigma * sample + alpha * prediction) / norm
+            case "v" | "v_neg":
+                v, norm = (prediction if self.prediction == "v" else -prediction), alpha.square() + sigma.square()
+                return (alpha * sample - sigma * v) / norm, (sigma * sample + alpha * v) / norm
             case "flow" | "flow_neg":
                 flow = prediction if self.prediction == "flow" else -prediction
                 return (sample - sigma * flow) / (alpha + sigma), (sample + alpha * flow) / (alpha + sigma)
@@ -123,8 +142,53 @@ class NoiseSchedule(abc.ABC):
         return like(alpha, sample), like(sigma, sample)
 
 
+def _noise_of(x0: Tensor, sample: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    # over infinity where sigma is 0, so that the noise is 0 and not 0 / 0
+    return (sample - alpha * x0) / sigma.masked_fill(sigma == 0, torch.inf)
+
+
+class Stepper(abc.ABC):
+    """A noise schedule that walks on itself, one prediction a step."""
+
+    @property
+    def noise(self) -> typing.Self:
+        """Itself: it brings the noise schedule that it was published with."""
+        return self
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether `step` needs fresh noise."""
+        return False
+
+    @abc.abstractmethod
+    def step(
+        self, prediction: Tensor, timestep: Tensor, next_timestep: Tensor, sample: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """One step from x at `timestep` to x at `next_timestep`, (B, C, ...) -> (B, C, ...).
+
+        Args:
+            noise: fresh standard normal noise of the sample's shape, for samplers whose `stochastic` is True.
+        """
+
+    def walk(self, network: "Network", sample: Tensor, times: Tensor, draw: "Draw") -> Iterator[Tensor]:
+        """From x at times[0] to x at times[-1], x after each step; see `Scheduler.walk`."""
+        for time, next_time in pairwise(times):
+            prediction = network(sample, time)
+            sample = self.step(prediction, time, next_time, sample, draw() if self.stochastic else None)
+            yield sample
+
+
 def like(values: Tensor, sample: Tensor) -> Tensor:
     """Values (), (B,) or (B, T) shaped to multiply a sample (B, C, T, ...), on its device, in float32 or better.
+
+    Raises:
+        ValueError: the values' shape is none of these.
+    """
+    return shaped(values, sample).to(torch.promote_types(sample.dtype, torch.float32)).to(sample.device)
+
+
+def shaped(values: Tensor, sample: Tensor) -> Tensor:
+    """Values (), (B,) or (B, T) with the axes of a sample (B, C, T, ...); their device and dtype stay.
 
     Raises:
         ValueError: the values' shape is none of these.
@@ -139,7 +203,7 @@ def like(values: Tensor, sample: Tensor) -> Tensor:
     axes = [1] * len(shape)
     for axis, size in zip((0, 2), values.shape, strict=False):
         axes[axis] = size
-    return values.reshape(axes).to(torch.promote_types(sample.dtype, torch.float32)).to(sample.device)
+    return values.reshape(axes)
 
 
 def within(timestep: Tensor, low: float, high: float, meaning: str) -> Tensor:

@@ -7,14 +7,14 @@ import dataclasses
 from jaxtyping import Float
 from torch import Tensor
 
-from videogen.schedulers import SCHEDULERS
+from videogen.schedulers import SCHEDULERS, Size
 from videogen.schedulers._discrete_vp import DATA_TIME, DiscreteVP
-from videogen.schedulers._shared import like
+from videogen.schedulers._shared import Stepper, like
 
 
 @SCHEDULERS.register("ddim")
 @dataclasses.dataclass(kw_only=True, eq=False)
-class DDIM(DiscreteVP):
+class DDIM(Stepper, DiscreteVP):
     """DDIM (Song et al., arXiv 2010.02502): the chain of DDPM, walked back in few steps, without noise at eta 0.
 
     Time -1 is clean data, N - 1 the noisiest; the chain's knobs are those of `DiscreteVP`.
@@ -41,14 +41,14 @@ class DDIM(DiscreteVP):
         """Whether a step draws: for any eta but 0."""
         return self.eta > 0
 
-    def timesteps(self, steps: int, tokens: int | None = None) -> Tensor:
+    def timesteps(self, steps: int, size: Size | None = None) -> Tensor:
         """The descending times of `steps` steps, (steps + 1,) float64, whole numbers; at the end -1, or 0 without
         `set_alpha_to_one`.
 
         Raises:
             ValueError: no step, or more than there are training steps.
         """
-        times = super().timesteps(steps, tokens)
+        times = super().timesteps(steps, size)
         return times if self.set_alpha_to_one else times.clamp(min=DATA_TIME + 1)
 
     def step(

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from videogen.schedulers import SCHEDULERS
 from videogen.schedulers._discrete_vp import DiscreteVP
-from videogen.schedulers._shared import check_choice, like
+from videogen.schedulers._shared import Stepper, check_choice, like
 
 Variance = Literal["fixed_small", "fixed_large"]
 
 
 @SCHEDULERS.register("ddpm")
 @dataclasses.dataclass(kw_only=True, eq=False)
-class DDPM(DiscreteVP):
+class DDPM(Stepper, DiscreteVP):
     """DDPM (Ho et al., arXiv 2006.11239): a noising chain of N steps, walked back with fresh noise in every step.
 
     Time -1 is clean data, N - 1 the noisiest; the chain's knobs are those of `DiscreteVP`.
@@ -65,8 +65,9 @@ class DDPM(DiscreteVP):
         x0, _ = self._solve(prediction, sample, timestep)
         if self.clip_x0:
             x0 = x0.clamp(-self.clip_x0, self.clip_x0)
-        of_x0 = next_alpha * beta / sigma.square()
-        of_sample = (alpha / next_alpha) * (next_sigma / sigma).square()
+        # clean frames stay as they are
+        of_x0 = next_alpha * beta / sigma.square().where(sigma > 0, 1.0)
+        of_sample = (alpha / next_alpha) * (next_sigma / sigma).square().where(sigma > 0, 1.0)
         mean = like(of_x0, sample) * x0 + like(of_sample, sample) * sample
         if bool((next_sigma == 0).all()):
             return mean.to(sample.dtype)

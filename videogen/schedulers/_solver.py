@@ -1,0 +1,179 @@
+"""What solvers share: a walk over noise levels of any schedule, by a network's x0 and noise at each."""
+
+# annotations stay evaluated here: the knobs' types are read from the subclasses, whose modules needn't import them
+import abc
+import dataclasses
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from videogen.schedulers import NoiseSchedule, Size
+from videogen.schedulers._clipping import Clipping
+from videogen.schedulers._discrete_vp import DiscreteVP, check_spacing
+from videogen.schedulers._shared import check_choice, shaped
+from videogen.schedulers._shift import Shift
+
+if TYPE_CHECKING:
+    from videogen.schedulers import Draw, Network
+
+Spacing = Literal["trailing", "linspace", "leading", "karras", "exponential"]
+# (x_t in float32 or better, time) -> x0 and noise
+Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+# log(alpha / sigma) is held within these bounds where steps are compared: nothing between them tells noise from pure
+FARTHEST = 14.0
+
+
+class Step(NamedTuple):
+    """One step of a walk: its times, and the levels there, float64, with the axes of the sample; see `scale`."""
+
+    time: Tensor
+    next_time: Tensor
+    alpha: Tensor
+    sigma: Tensor
+    next_alpha: Tensor
+    next_sigma: Tensor
+
+    @property
+    def kept(self) -> Tensor:
+        """sigma' / sigma, the part of the noise that stays; 1 where there is none."""
+        return (self.next_sigma / self.sigma).where(self.sigma > 0, 1.0)
+
+    @property
+    def decay(self) -> Tensor:
+        """exp(-h) with h = log(alpha' / sigma') - log(alpha / sigma): from 1, no step, to 0, from noise or to data."""
+        return self.kept * self.alpha / self.next_alpha
+
+    @property
+    def moves(self) -> Tensor:
+        """Whether the noise level changes: a frame that is known stays where it is."""
+        return self.decay < 1
+
+    @property
+    def width(self) -> Tensor:
+        """h, finite at both ends; 0 where nothing moves."""
+        return _log_ratio(self.next_alpha, self.next_sigma) - _log_ratio(self.alpha, self.sigma)
+
+    @property
+    def slope_weight(self) -> Tensor:
+        """What a change of the noise along the step counts in x: the step in sigma / alpha, in the scale of x.
+
+        0 from noise without data, where the step in sigma / alpha is endless: what starts there is Euler's.
+        """
+        inside = self.alpha > 0
+        return (self.next_sigma - self.sigma * self.next_alpha / self.alpha.where(inside, 1.0)).where(inside, 0.0)
+
+    def euler(self, x0: Tensor, noise: Tensor) -> Tensor:
+        """x at the next time if x0 and noise stay what they are."""
+        return scale(self.next_alpha, x0) + scale(self.next_sigma, noise)
+
+
+@dataclasses.dataclass(eq=False)
+class Solver(Clipping, Shift, abc.ABC):
+    """A method for the differential equation dx = x0 * d alpha + noise * d sigma that knows alpha and sigma alone.
+
+    Computed in float32 or better, whatever the sample's dtype.
+
+    Args:
+        noise: what to walk on: the noise schedule of the network; alone, DDPM's with a prediction of epsilon.
+        spacing: which times are visited. trailing, linspace and leading are even in time (Lin et al., arXiv 2305.08891,
+            table 2), the latter two only of discrete steps. karras: the 1/rho-th powers of sigma / alpha are even
+            (Karras et al., arXiv 2206.00364, eq. 5). exponential: its logarithms are.
+        steps_offset: added to the times of leading.
+        rho: of karras.
+        sigma_min: lowest sigma / alpha of karras and exponential, if the schedule goes below it.
+        sigma_max: highest, if the schedule goes beyond it.
+
+    Where x0 is bounded is told by the knobs of `Clipping`, how times are moved with the size by those of `Shift`.
+
+    Raises:
+        ValueError: a knob out of range.
+    """
+
+    noise: NoiseSchedule = dataclasses.field(default_factory=DiscreteVP)
+    _: dataclasses.KW_ONLY
+    spacing: Spacing = "trailing"
+    steps_offset: int = 0
+    rho: float = 7.0
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        Clipping.__post_init__(self)
+        Shift.__post_init__(self)
+        check_choice("spacing", self.spacing, get_args(Spacing))
+        check_spacing("spacing", self.spacing if self.even else "trailing", self.steps_offset)
+        if not 0 < self.sigma_min < self.sigma_max:
+            raise ValueError(f"sigma_min={self.sigma_min}, sigma_max={self.sigma_max}: they must ascend from above 0")
+        if not self.rho > 0:
+            raise ValueError(f"rho={self.rho} must be positive: usually 7")
+
+    @property
+    def even(self) -> bool:
+        """Whether the times, and not the noise levels, are what the spacing is about."""
+        return self.spacing not in ("karras", "exponential")
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the walk draws fresh noise."""
+        return False
+
+    def timesteps(self, steps: int, size: Size | None = None) -> Tensor:
+        """The descending times of `steps` steps, (steps + 1,) float64; the last is clean data.
+
+        Raises:
+            ValueError: a number of steps or a spacing that the noise schedule doesn't have, or no size where the shift
+                depends on it.
+        """
+        shift = self.shift_of(size)
+        if self.even:
+            times = self.noise.grid(steps, self.spacing, self.steps_offset)
+            if shift == 1:
+                return times
+            alpha, sigma = self.noise.alpha_sigma(times)
+            return self.noise.time_of(alpha, shift * sigma)
+        if steps < 1:
+            raise ValueError(f"steps={steps}: at least 1")
+        low, high = max(self.noise.limits[0], self.sigma_min), min(self.noise.limits[1], self.sigma_max)
+        part = torch.linspace(0, 1, steps, dtype=torch.float64)
+        if self.spacing == "exponential":
+            ratio = high * (low / high) ** part
+        else:
+            ratio = (high ** (1 / self.rho) + part * (low ** (1 / self.rho) - high ** (1 / self.rho))) ** self.rho
+        ratio = torch.cat([shift * ratio, ratio.new_zeros(1)])
+        return self.noise.time_of(torch.ones_like(ratio), ratio)
+
+    def walk(self, network: "Network", sample: Tensor, times: Tensor, draw: "Draw") -> Iterator[Tensor]:
+        """From x at times[0] to x at times[-1], x after each step; see `Scheduler.walk`."""
+        exact = sample.to(torch.promote_types(sample.dtype, torch.float32))
+
+        def denoise(x: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+            prediction = network(x.to(sample.dtype), time).to(x.dtype)
+            x0, noise = self.noise.split(prediction, x, time)
+            if not self.clip_x0:
+                return x0, noise
+            x0 = self.clipped(x0)
+            return x0, self.noise.noise_of(x0, x, time)
+
+        for x in self.solve(denoise, exact, self._steps(exact, times), draw):
+            yield x.to(sample.dtype)
+
+    @abc.abstractmethod
+    def solve(self, denoise: Denoise, x: Tensor, steps: list[Step], draw: "Draw") -> Iterator[Tensor]:
+        """x after each step, (B, C, ...) in float32 or better."""
+
+    def _steps(self, sample: Tensor, times: Tensor) -> list[Step]:
+        levels = [tuple(shaped(level, sample) for level in self.noise.alpha_sigma(time)) for time in times]
+        walk = zip(pairwise(times), pairwise(levels), strict=True)
+        return [Step(*ends, *here, *there) for ends, (here, there) in walk]
+
+
+def scale(factor: Tensor, x: Tensor) -> Tensor:
+    """factor * x on the device and in the precision of x: factors are differences of exponentials, found in float64."""
+    return factor.to(x) * x
+
+
+def _log_ratio(alpha: Tensor, sigma: Tensor) -> Tensor:
+    return (alpha.log() - sigma.log()).clamp(-FARTHEST, FARTHEST)
