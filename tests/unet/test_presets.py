@@ -31,6 +31,14 @@ PRESETS = {
     "dynamicrafter_512": ("dynamicrafter_512_1024", 1_438_854_980),
     "dynamicrafter_1024": ("dynamicrafter_512_1024", 1_438_854_980),
 }
+#: what their configs say the signal is scaled to, over 400 times
+SCALED = {
+    "videocrafter1_t2v_1024": 0.3,
+    "videocrafter1_i2v_512": 0.7,
+    "videocrafter2": 0.7,
+    "dynamicrafter_512": 0.7,
+    "dynamicrafter_1024": 0.3,
+}
 #: of Stable Diffusion's autoencoder
 VAE_PARAMETERS = 83_653_863
 #: width of OpenCLIP's ViT-H text tower
@@ -72,7 +80,7 @@ def test_it_is_the_release_in_knobs_tensors_and_size(
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_what_is_sampled_on_is_what_was_learnt(preset: str) -> None:
-    """Objective and sampler are one schedule, that of latent diffusion, as diffusers has it."""
+    """Objective and sampler are one schedule, that of latent diffusion, as diffusers has it, on a scaled signal."""
     config = compose("generate", [f"model={preset}"])
     objective, scheduler = (build_part("scheduler", config[part]) for part in ("objective", "scheduler"))
     zero, spacing = config["objective"]["zero_terminal_snr"], config["scheduler"]["timestep_spacing"]
@@ -90,7 +98,8 @@ def test_what_is_sampled_on_is_what_was_learnt(preset: str) -> None:
     assert times[-1] == 0
     for part in (objective, scheduler):
         alpha, _ = part.alpha_sigma(times[:-1])
-        wanted = theirs.alphas_cumprod[theirs.timesteps].double().sqrt()
+        scale = 1 + (SCALED.get(preset, 1.0) - 1) * (times[:-1] / 399).clamp(max=1)
+        wanted = theirs.alphas_cumprod[theirs.timesteps].double().sqrt() * scale
         assert torch.allclose(alpha, wanted, atol=1e-6)
         assert part.prediction == ("v" if zero else "epsilon")
 

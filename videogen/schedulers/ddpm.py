@@ -65,9 +65,9 @@ class DDPM(Stepper, DiscreteVP):
         x0, _ = self._solve(prediction, sample, timestep)
         if self.clip_x0:
             x0 = x0.clamp(-self.clip_x0, self.clip_x0)
-        # clean frames stay as they are
-        of_x0 = next_alpha * beta / sigma.square().where(sigma > 0, 1.0)
-        of_sample = (alpha / next_alpha) * (next_sigma / sigma).square().where(sigma > 0, 1.0)
+        # alpha is that of the signal, whose scale is no part of the chain; clean frames stay as they are
+        of_sample = (1 - beta).sqrt() * (next_sigma / sigma).square().where(sigma > 0, 1.0)
+        of_x0 = next_alpha - of_sample * alpha
         mean = like(of_x0, sample) * x0 + like(of_sample, sample) * sample
         if bool((next_sigma == 0).all()):
             return mean.to(sample.dtype)
