@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent / "videogen"
 # source of its functions, and so are the contracts in __init__.py, which hold no code that meets a tensor
 CHECKED = [
     ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)
-    for floor in ("vae", "dit", "unet", "schedulers", "text")
+    for floor in ("vae", "dit", "unet", "schedulers", "text", "vision")
     for path in sorted((ROOT / floor).rglob("*.py"))
     if path.name != "__init__.py"
 ]

@@ -120,7 +120,11 @@ def null_features(denoiser: Denoiser, features: TextFeatures) -> TextFeatures | 
 
 
 class Denoiser(Protocol):
-    """A network from noisy latents, a timestep and a condition to a prediction of the same shape."""
+    """A network from noisy latents, a timestep and a condition to a prediction of the same shape.
+
+    One that can't do without some of the condition's fields names them in an attribute `required`, and one with several
+    channels of mask for known latents says how many in `known_mask_channels`.
+    """
 
     #: the fields of Condition that this model uses
     conditions: frozenset[str]

@@ -27,6 +27,7 @@ KINDS = {
     "guide": "videogen.guidance:GUIDES",
     "attention": "videogen.kernels:ATTENTION",
     "text": "videogen.text:TEXT_ENCODERS",
+    "vision": "videogen.vision:VISION",
     "data": "videogen.data:DATASETS",
 }
 

@@ -13,7 +13,12 @@ from videogen.config.schema import TRAINING, ConfigError, dotted, groups, settin
 KEY = re.compile(r"([A-Za-z_][\w./@-]*)=(.*)", re.DOTALL)
 EDIT = re.compile(r"[+~]+[A-Za-z_][\w./@-]*(=.*)?", re.DOTALL)
 # texts and paths: never parsed, so that commas, quotes, braces and dollars stay what they are
-VERBATIM = frozenset({"prompt", "negative_prompt", "prompts", "input", "output", "weights", "train.output"})
+VERBATIM = frozenset(
+    {
+        *("prompt", "negative_prompt", "prompts", "image", "last_image"),
+        *("input", "output", "weights", "train.output", "vision.weights"),
+    }
+)
 # what picks a file of presets
 PRESET_GROUPS = ("model", "train", "experiment")
 # what says "none" where a name or a path is expected
@@ -54,7 +59,7 @@ def sort(command: str, overrides: Iterable[str]) -> Arguments:
             continue
         key, value = match[1].replace("/", "."), match[2]
         _refuse_key(key, argument)
-        if key in VERBATIM and key in settings:
+        if key in VERBATIM and (key in settings or key.split(".")[0] in by_key):
             if key == "prompt" and key in found.verbatim:
                 raise _two_sentences(found.verbatim[key], value)
             found.verbatim[key] = value

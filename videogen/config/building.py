@@ -20,11 +20,11 @@ if typing.TYPE_CHECKING:
 #: the kernel of a part that is loaded alone
 DEFAULT_ATTENTION = {"name": CHOICES["attention"]}
 #: other names of a part's folder, in diffusers' folders of whole models
-THEIRS = {"denoiser": ("unet", "transformer")}
+THEIRS = {"denoiser": ("unet", "transformer"), "vision": ("image_encoder",)}
 WEIGHTS = Path(__file__).parent.parent / "weights"
 SAMPLING = (
     *("num_frames", "height", "width", "steps"),
-    *("guidance", "guidance_rescale", "negative_prompt", "embedded_guidance"),
+    *("guidance", "guidance_rescale", "negative_prompt", "embedded_guidance", "condition_fps", "blank"),
 )
 
 
@@ -35,6 +35,7 @@ class Parts:
     vae: Any
     denoiser: Any
     text: Any
+    vision: Any
     objective: Any
     scheduler: Any
     guide: Any
@@ -67,7 +68,7 @@ def build_parts(config: Mapping[str, Any], *, fresh: Collection[str] = ()) -> Pa
     """All parts of a composed config, with the weights that it names.
 
     Args:
-        fresh: those of "vae", "denoiser" and "text" that keep random weights.
+        fresh: those of "vae", "denoiser", "text" and "vision" that keep random weights.
 
     Raises:
         ConfigError: no such weights, or a memory budget for training, which keeps what a budget would drop.
@@ -96,6 +97,7 @@ def _modules(config: Mapping[str, Any]) -> dict[str, Any]:
         "vae": vae,
         "denoiser": build_denoiser(config, vae, text, build_part("attention", config["attention"])),
         "text": text,
+        "vision": build_part("vision", config["vision"]),
     }
 
 
@@ -166,7 +168,8 @@ def within_budget(vae: Any, config: Mapping[str, Any]) -> Any:
 
 def build_pipeline(config: Mapping[str, Any]) -> TextToVideo:
     """The text-to-video pipeline of a composed config."""
-    from videogen.pipelines.text_to_video import Sampling, TextToVideo
+    from videogen.pipelines.sampling import Sampling
+    from videogen.pipelines.text_to_video import TextToVideo
 
     parts = build_parts(config)
     parts = dataclasses.replace(parts, vae=within_budget(parts.vae, config))
@@ -213,8 +216,8 @@ def load_part(path: Path, kind: str | None = None) -> Any:
     if kind not in (None, config["kind"]):
         raise ConfigError(f"{path} holds a {config['kind']}, not a {kind}")
     node = {key: value for key, value in config.items() if key != "kind"}
-    if config["kind"] not in ("vae", "text", "denoiser"):
-        raise ConfigError(f"{path} says kind={config['kind']!r} in its config.json: vae, text or denoiser")
+    if config["kind"] not in ("vae", "text", "vision", "denoiser"):
+        raise ConfigError(f"{path} says kind={config['kind']!r} in its config.json: vae, text, vision or denoiser")
     part = _fitting(lambda: {config["kind"]: _saved(config["kind"], dict(node))})[config["kind"]]
     load_weights(path, config, part)
     return part
@@ -248,27 +251,39 @@ def _weights(config: Mapping[str, Any]) -> Path | None:
 
 
 def _load(config: Mapping[str, Any], path: Path | None, modules: Mapping[str, Any]) -> None:
+    waiting, alone = _without_weights(modules), config["vision"]["weights"]
+    places = {}
+    if alone and "vision" in waiting:
+        waiting.remove("vision")
+        places["vision"] = Path(alone)
+    if path is not None:
+        places |= _places(path, waiting, training="train" in config)
+    configs = part_configs(config, modules)
+    for name, place in places.items():
+        _fill(config, configs[name], name, place, modules[name])
+
+
+def _fill(config: Mapping[str, Any], own: Mapping[str, Any], name: str, place: Path, module: Any) -> None:
+    """Load the weights that are in a place into the part `name`, whose own config is given."""
     from videogen.checkpoints import is_published, load_weights, read_published
 
-    if path is None:
-        return
-    configs = part_configs(config, modules)
-    for name, place in _places(path, _without_weights(modules), training="train" in config).items():
-        if not is_published(place):
-            load_weights(place, configs[name], modules[name])
-        elif "train" in config:
-            # its folder is copied into the model that training exports, which holds parts in our format
-            raise ConfigError(f"weights={place} is a published checkpoint: train from a folder written by save_part")
-        else:
-            said = {key: value for key, value in configs[name].items() if key != "kind"}
-            read_published(place, name).fill(modules[name], said["name"], said)
+    if not is_published(place):
+        load_weights(place, own, module)
+    elif "train" in config:
+        # its folder is copied into the model that training exports, which holds parts in our format
+        raise ConfigError(f"weights={place} is a published checkpoint: train from a folder written by save_part")
+    else:
+        said = {key: value for key, value in own.items() if key != "kind"}
+        read_published(place, name).fill(module, said["name"], said)
 
 
 def _without_weights(modules: Mapping[str, Any]) -> list[str]:
-    """The parts that wait for weights: a frozen text encoder has read its own."""
-    text = modules.get("text")
-    frozen = text is not None and not any(parameter.requires_grad for parameter in text.parameters())
-    return [name for name in modules if name != "text" or not frozen]
+    """The parts that wait for weights: a frozen text encoder has read its own, and some parts have none."""
+    return [
+        name
+        for name, part in modules.items()
+        if any(name != "text" or parameter.requires_grad for parameter in part.parameters())
+    ]
 
 
 def _places(path: Path, names: list[str], *, training: bool) -> dict[str, Path]:

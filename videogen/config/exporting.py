@@ -32,7 +32,7 @@ def export_model(config: Mapping[str, Any], checkpoint: Path, folder: Path, besi
 
 def _fill(config: Mapping[str, Any], sources: list[Path], beside: Mapping[str, nn.Module], folder: Path) -> None:
     saved, precision = {}, config["train"]["export_precision"]
-    for part in ("vae", "denoiser", "text"):
+    for part in ("vae", "denoiser", "text", "vision"):
         source = next((path / part for path in sources if (path / part).is_dir()), None)
         if source is not None:
             copy_part(source, folder / part, precision)

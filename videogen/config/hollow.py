@@ -26,8 +26,9 @@ def build_hollow(config: Mapping[str, Any]) -> Parts:
     with torch.device("meta"):
         vae, text = build_part("vae", config["vae"]), _text(config["text"])
         denoiser = build_denoiser(config, vae, text, OnMeta(build_part("attention", config["attention"])))
+        vision = build_part("vision", config["vision"])
     objective, scheduler = build_schedulers(config)
-    return Parts(vae, denoiser, text, objective, scheduler, build_part("guide", config["guide"]))
+    return Parts(vae, denoiser, text, vision, objective, scheduler, build_part("guide", config["guide"]))
 
 
 def _text(node: Mapping[str, Any]) -> Any:

@@ -31,14 +31,18 @@ class Settings:
     fps: int = 8
     negative_prompt: str = ""
     embedded_guidance: float | None = None
+    condition_fps: float | None = None
+    blank: Literal["gray", "black", "zeros", "repeat"] = "gray"
 
 
 @dataclasses.dataclass
 class Generate(Settings):
-    """`videogen generate`: a sentence, or a file of them."""
+    """`videogen generate`: a sentence, or a file of them, and images where the model takes some."""
 
     prompt: str | None = None
     prompts: str | None = None
+    image: str | None = None
+    last_image: str | None = None
     output: str | None = None
     seed: int = 0
     batch_size: int = 4
@@ -137,6 +141,7 @@ CHOICES = {
     "dit/image_tokens": "none",
     "dit/known": "none",
     "text": "words",
+    "vision": "none",
     "objective": "rectified_flow",
     "scheduler": "rectified_flow",
     "guide": "cfg",
@@ -145,7 +150,11 @@ CHOICES = {
 }
 
 # what may be said of any part of a kind, beside its own knobs; none of it changes what the part is
-COMMON = {"vae": {"memory_budget": Knob("memory_budget", str, "")}}
+COMMON = {
+    "vae": {"memory_budget": Knob("memory_budget", str, "")},
+    # of an image encoder that is published alone, as CLIP is
+    "vision": {"weights": Knob("weights", str, "")},
+}
 
 
 def kind_of(group: str) -> str:

@@ -101,6 +101,8 @@ class DiT(nn.Module):
         self.image = parts.image_tokens(dim)
         readers = self.known, self.position, self.time, self.pooled, self.image
         self.conditions = frozenset({"text", "text_mask", "valid"}).union(*(part.conditions for part in readers))
+        self.required = frozenset[str]().union(*(getattr(part, "required", ()) for part in readers))
+        self.known_mask_channels = getattr(self.known, "mask_channels", 0)
         modulations = functools.partial(parts.modulation, dim, self.time.dim)
         modulation = modulations(parts.norm)
         blocks = _blocks(layers, depth, parts, dim, num_heads, parts.kit(modulation, bias, text_width))

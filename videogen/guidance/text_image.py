@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,6 +22,9 @@ class TextImage(TextGuide):
     Args:
         image_scale: of the image; `guidance` is that of the text.
     """
+
+    #: its branch "none" is without the image too
+    guides_image: ClassVar[bool] = True
 
     image_scale: float = 3.0
 

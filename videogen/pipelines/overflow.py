@@ -1,4 +1,4 @@
-"""Half precision holds no number above 65,504: which layer of a network passed it."""
+"""Numbers that aren't finite: which stage gave them, and in half precision which layer passed 65,504."""
 
 from __future__ import annotations
 
@@ -47,3 +47,11 @@ def _hook(name: str, kind: str, stage: str) -> Any:
             )
 
     return check
+
+
+def finite(values: Tensor, stage: str) -> Tensor:
+    """The values themselves; FloatingPointError, naming the stage, where one is NaN or infinite."""
+    if not torch.isfinite(values).all():
+        bad = int((~torch.isfinite(values)).sum())
+        raise FloatingPointError(f"{stage} gave {bad} values that are NaN or infinite: no video was made")
+    return values

@@ -1,9 +1,9 @@
-"""From a sentence to a video: encode the text, walk from noise to latents, decode."""
+"""From a sentence, and images for models that take some, to a video: encode, walk from noise to latents, decode."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,46 +11,24 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from videogen.denoiser import Condition, Denoiser, null_features, text_condition
+from videogen.denoiser import Condition, Denoiser, null_features
 from videogen.guidance import Branch, Guide
 from videogen.guidance.cfg import ClassifierFree
 from videogen.pipelines.bridge import Bridge
+from videogen.pipelines.conditions import branch_conditions, check_request
+from videogen.pipelines.given import Given, given_frames
 from videogen.pipelines.guidance import Guided
-from videogen.pipelines.overflow import watched
+from videogen.pipelines.overflow import finite, watched
+from videogen.pipelines.sampling import Sampling
 from videogen.schedulers import Objective, Scheduler
 from videogen.text import TextEncoder, TextFeatures
 from videogen.vae import VideoVAE
+from videogen.vision import VISION, ImageEncoder
 
 Callback = Callable[[int, Tensor], None]
 
 #: pixels (B * T * H * W) sampled at once: 32 s of 480p at 16 fps
 MAX_PIXELS = 2**28
-
-
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-    """How to sample, unless a call says otherwise.
-
-    Args:
-        num_frames: length of the video.
-        height: in pixels.
-        width: in pixels.
-        steps: of the scheduler.
-        guidance: scale that the guide is given; 1 is none.
-        guidance_rescale: 0 to 1, see `rescaled`.
-        negative_prompt: what guidance leads away from; "" is the absence of text.
-        embedded_guidance: scale that a model is told which was distilled from a guided one, beside `guidance`, which
-            is mostly 1 then; None for other models.
-    """
-
-    num_frames: int = 17
-    height: int = 64
-    width: int = 64
-    steps: int = 30
-    guidance: float = 4.0
-    guidance_rescale: float = 0.0
-    negative_prompt: str = ""
-    embedded_guidance: float | None = None
 
 
 class TextToVideo:
@@ -63,6 +41,7 @@ class TextToVideo:
         objective: what the network was trained to predict, under which noise.
         scheduler: the sampler; it may walk on another noise schedule than the objective's.
         guide: how predictions with and without the text are combined; classifier-free guidance unless told otherwise.
+        vision: encodes images, for a denoiser that reads image tokens; None encodes none.
         sampling: defaults of a call.
     """
 
@@ -75,11 +54,13 @@ class TextToVideo:
         objective: Objective,
         scheduler: Scheduler,
         guide: Guide | None = None,
+        vision: ImageEncoder | None = None,
         sampling: Sampling | None = None,
     ) -> None:
         self.vae, self.denoiser, self.text, self.scheduler = vae, denoiser, text, scheduler
         self.bridge = Bridge(objective, scheduler.noise)
         self.guide = guide or ClassifierFree()
+        self.vision: ImageEncoder = vision or VISION.build("none")
         self.sampling = sampling or Sampling()
 
     @torch.no_grad()
@@ -87,6 +68,7 @@ class TextToVideo:
         self,
         prompt: str | Sequence[str],
         *,
+        image: Tensor | Mapping[int, Tensor] | None = None,
         seed: int | Sequence[int] = 0,
         callback: Callback | None = None,
         progress: bool = False,
@@ -96,28 +78,33 @@ class TextToVideo:
 
         Args:
             prompt: a sentence, or several: a batch.
+            image: the first frame (3, H, W) in [-1, 1] of all films, or one each (B, 3, H, W); or several such by the
+                numbers of their frames, -1 for the last.
             seed: of the noise; one for all prompts or one each. A prompt's video depends on its own seed alone.
             callback: called after each step with its number, from 1, and the latents.
             progress: show a bar.
             sampling: overrides of `Sampling`'s fields.
 
         Raises:
-            ValueError: an empty prompt, a length or size that the strides don't divide, or more than `MAX_PIXELS`.
+            ValueError: an empty prompt, a length or size that the strides don't divide, more than `MAX_PIXELS`, or what
+                the model can't take, said with what it can.
             FloatingPointError: a stage gave numbers that aren't finite; stage and step are named.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         settings = dataclasses.replace(self.sampling, **sampling)
         seeds = [seed] * len(prompts) if isinstance(seed, int) else list(seed)
         self.check(prompts, seeds, settings)
+        given = given_frames(image, len(prompts), (settings.num_frames, settings.height, settings.width))
+        check_request(self.denoiser, self.vae, self.vision, given, settings)
         shape = self.vae.spec.latent_shape(settings.num_frames, settings.height, settings.width)
-        conditions = self._conditions(prompts, settings)
+        conditions = self._conditions(prompts, given, settings)
         noise = Noise(seeds, shape)
         latents = self._sample(noise, conditions, settings, callback, progress)
         spec = self.vae.spec
         scale, shift = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in (spec.scale, spec.shift))
         with watched(self.vae, "decoding"):
             video = self.vae.decode(latents / scale + shift)
-        return _finite(video, "decoding").clamp(-1, 1)
+        return finite(video, "decoding").clamp(-1, 1)
 
     def check(self, prompts: Sequence[str], seeds: Sequence[int], settings: Sampling) -> None:
         """Refuse what can't be sampled, before anything is computed."""
@@ -130,11 +117,6 @@ class TextToVideo:
             raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts: give one for all, or one each")
         if settings.steps < 1:
             raise ValueError(f"steps={settings.steps}: at least 1")
-        if settings.embedded_guidance is not None and "guidance" not in self.denoiser.conditions:
-            raise ValueError(
-                f"embedded_guidance={settings.embedded_guidance}: this model isn't told a scale, leave it out and set "
-                "guidance"
-            )
         self.vae.spec.latent_shape(settings.num_frames, settings.height, settings.width)
         pixels = len(prompts) * settings.num_frames * settings.height * settings.width
         if pixels > MAX_PIXELS:
@@ -143,15 +125,17 @@ class TextToVideo:
                 f"pixels and the limit is {MAX_PIXELS}: ask for a smaller size, fewer frames or fewer prompts at once"
             )
 
-    def _conditions(self, prompts: list[str], settings: Sampling) -> dict[Branch, Condition]:
+    def _conditions(self, prompts: list[str], given: Given, settings: Sampling) -> dict[Branch, Condition]:
         """What the network is told under each branch of the guidance: the prompts, and the negative prompt."""
         features: dict[Branch, TextFeatures] = {"full": self.text.encode(prompts)}
-        if "none" in self.guide.branches(settings.guidance):
-            features["none"] = self._without(features["full"], settings.negative_prompt.strip())
+        # a guide that asks for the image alone can't do without one, and says so
+        others = [name for name in self.guide.branches(settings.guidance)[1:] if name == "none" or given.places]
+        if others:
+            features |= dict.fromkeys(others, self._without(features["full"], settings.negative_prompt.strip()))
         for each in features.values():
-            _finite(each.tokens, "encoding the text")
-        size, told = (settings.height, settings.width), settings.embedded_guidance
-        return {name: text_condition(each, self.denoiser.conditions, size, told) for name, each in features.items()}
+            finite(each.tokens, "encoding the text")
+        both = getattr(self.guide, "guides_image", False)
+        return branch_conditions(self.denoiser, self.vae, self.vision, features, given, settings, both=both)
 
     def _without(self, features: TextFeatures, negative: str) -> TextFeatures:
         """The negative prompt, or the absence of text, for as many prompts."""
@@ -183,7 +167,7 @@ class TextToVideo:
         walk = self.scheduler.walk(lambda x, time: self.bridge.predict(network, x, time), start, times, noise.draw)
         latents, steps = start, len(times) - 1
         for index, latents in enumerate(tqdm(walk, desc="denoising", total=steps, disable=not progress), start=1):
-            _finite(latents, f"denoising step {index} of {steps}")
+            finite(latents, f"denoising step {index} of {steps}")
             if callback is not None:
                 callback(index, latents)
         return latents
@@ -204,10 +188,3 @@ class Noise:
     def draw(self) -> Float[Tensor, "b c t h w"]:
         """The next noise of every sample."""
         return torch.stack([torch.randn(self.shape, generator=source) for source in self.sources])
-
-
-def _finite(values: Tensor, stage: str) -> Tensor:
-    if not torch.isfinite(values).all():
-        bad = int((~torch.isfinite(values)).sum())
-        raise FloatingPointError(f"{stage} gave {bad} values that are NaN or infinite: no video was made")
-    return values

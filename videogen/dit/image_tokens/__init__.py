@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class ImageTokens(Protocol):
-    """From the image of a condition to tokens of the model's width; built as `tokens(dim, *, knobs)`, an nn.Module."""
+    """From the image of a condition to tokens of the model's width; built as `tokens(dim, *, knobs)`, an nn.Module.
+
+    One whose models were never trained without an image has {"image"} as its attribute `required`.
+    """
 
     #: the fields of the condition that it reads
     conditions: frozenset[str]

@@ -25,6 +25,7 @@ class MLPImageTokens(nn.Module):
     """
 
     conditions: ClassVar[frozenset[str]] = frozenset({"image"})
+    required: ClassVar[frozenset[str]] = frozenset({"image"})
 
     def __init__(self, dim: int, *, image_dim: int = 1280, positions: int = 0) -> None:
         super().__init__()

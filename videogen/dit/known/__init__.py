@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class Known(Protocol):
     """How known latents reach the tokens; built as `known(latent_channels, volume, dim, *, knobs)`, an nn.Module.
 
-    The volume is the number of latents along time, height and width in a patch.
+    The volume is the number of latents along time, height and width in a patch. One that can't do without known
+    latents has {"known"} as its attribute `required`, and one with channels of mask their number as `mask_channels`.
     """
 
     #: the fields of the condition that it reads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -28,6 +29,8 @@ class ConcatKnown(KnownChannels):
     Raises:
         ValueError: a negative number of channels.
     """
+
+    required: ClassVar[frozenset[str]] = frozenset({"known"})
 
     def __init__(self, latent_channels: int, volume: int, dim: int, *, mask_channels: int = 0) -> None:
         super().__init__(mask_channels)
