@@ -1,4 +1,4 @@
-"""From an image to a film, with tiny random models of each published kind: what reaches the denoiser, and what can't."""
+"""From an image to a film, with a tiny random model of each published kind: what reaches it, and what it can't take."""
 
 from __future__ import annotations
 

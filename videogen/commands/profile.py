@@ -52,7 +52,8 @@ def study(config: Mapping[str, Any]) -> Study:
         text_dim=parts.text.dim,
         pooled_dim=getattr(parts.text, "pooled_dim", None) or parts.text.dim,
     )
-    return look_through(within_budget(parts.vae, config), parts.denoiser, parts.text, inputs, config["batch_size"])
+    vae, batch = within_budget(parts.vae, config), config["batch_size"]
+    return look_through(vae, parts.denoiser, parts.text, inputs, batch, parts.vision)
 
 
 def report(found: Study, config: Mapping[str, Any]) -> str:
@@ -66,7 +67,7 @@ def report(found: Study, config: Mapping[str, Any]) -> str:
     rows += [
         ("denoiser, one step", found.parameters["denoiser"], total, ""),
         ("VAE, decoding once", found.parameters["VAE"], found.decoding["float32"].flops.total(), ""),
-        ("text encoder", found.parameters["text encoder"], None, ""),
+        *((part, held, None, "") for part, held in found.parameters.items() if part.endswith("encoder")),
     ]
     inputs, (t, h, w) = found.inputs, found.grid
     guided = f"; guidance {config['guidance']:g} makes it {inputs.batch} sequences a step"

@@ -22,7 +22,7 @@ class Study:
     Args:
         inputs: of the denoiser.
         grid: tokens along time, height and width; latents, for a denoiser that makes no patches.
-        parameters: of each part: "denoiser", "VAE", "text encoder".
+        parameters: of each part: "denoiser", "VAE", "text encoder", and "image encoder" where there is one.
         groups: of the denoiser, by group.
         step: a denoising step in each dtype.
         decoding: of the clips, in each dtype.
@@ -46,7 +46,7 @@ class Study:
         return sum(self.weights(part, dtype) for part in self.parameters) + busiest
 
 
-def look_through(vae: Any, denoiser: Any, text: Any, inputs: Inputs, batch: int) -> Study:
+def look_through(vae: Any, denoiser: Any, text: Any, inputs: Inputs, batch: int, vision: Any = None) -> Study:
     """Study the parts of a model.
 
     Args:
@@ -55,6 +55,7 @@ def look_through(vae: Any, denoiser: Any, text: Any, inputs: Inputs, batch: int)
         text: the encoder, or an `EncoderSize`.
         inputs: of the denoiser.
         batch: clips.
+        vision: the image encoder, if there is one.
 
     Raises:
         ValueError: sizes that a part refuses.
@@ -64,12 +65,13 @@ def look_through(vae: Any, denoiser: Any, text: Any, inputs: Inputs, batch: int)
         dtype = getattr(torch, name)
         step[name] = denoising_cost(denoiser.to(dtype), inputs, dtype)
         decoding[name] = decoding_cost(vae.to(dtype), inputs.latents, batch, dtype)
+    held = {"denoiser": _count(denoiser), "VAE": _count(vae), "text encoder": _count(text)}
     t, h, w = inputs.latents[1:]
     pt, ph, pw = getattr(denoiser, "patch_size", (1, 1, 1))
     return Study(
         inputs=inputs,
         grid=(t // pt, h // ph, w // pw),
-        parameters={"denoiser": _count(denoiser), "VAE": _count(vae), "text encoder": _count(text)},
+        parameters=held | ({"image encoder": seen} if (seen := _count(vision)) else {}),
         groups=parameters(denoiser),
         step=step,
         decoding=decoding,
