@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import videogen
 from videogen.checkpoints.layouts import cogvideox, wan
 from videogen.denoiser import Condition
-from videogen.dit.known import known_channels
+from videogen.dit.known._channels import known_channels
 from videogen.pipelines.given import check_blank, given_frames, known_latents, known_mask
 
 WAN = {

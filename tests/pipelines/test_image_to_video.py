@@ -59,11 +59,14 @@ def pipeline(denoiser: Any, vision: Any = None, **settings: Any) -> tuple[TextTo
     return pipe, asked
 
 
-def dit(**knobs: Any) -> Any:
+def dit(known: str = "none", mask: int = 0, image_dim: int = 0, positions: int = 0) -> Any:
     torch.manual_seed(0)
-    parts = choose(cross={"name": "decoupled"}) if "image_dim" in knobs else choose()
+    nodes: dict[str, Any] = {"known": {"name": known, **({"mask_channels": mask} if mask else {})}}
+    if image_dim:
+        nodes["cross"] = {"name": "decoupled"}
+        nodes["image_tokens"] = {"name": "mlp", "image_dim": image_dim, "positions": positions}
     sizes = {"dim": 32, "depth": 1, "num_heads": 2, "patch_size": (1, 1, 1)}
-    return videogen.build("denoiser", "dit", 4, 16, parts, **sizes, **knobs)
+    return videogen.build("denoiser", "dit", 4, 16, choose(**nodes), **sizes)
 
 
 def unet(**knobs: Any) -> Any:
@@ -92,7 +95,7 @@ def moved(pipe: TextToVideo, prompt: Any = "a red circle", **changes: Any) -> Te
 
 
 def test_wan_s_kind_gets_tokens_mask_and_latents_on_both_sides_of_guidance() -> None:
-    model = dit(known="concat", known_mask_channels=4, image_dim=24)
+    model = dit("concat", 4, 24)
     pipe, asked = pipeline(model, clip())
     film = moved(pipe, ["a red circle", "a circle"])
     assert film.shape == (2, 3, FRAMES, HEIGHT, WIDTH)
@@ -120,9 +123,7 @@ def test_wan_s_kind_gets_tokens_mask_and_latents_on_both_sides_of_guidance() -> 
 
 
 def test_a_model_of_two_images_gets_the_tokens_of_both() -> None:
-    pipe, asked = pipeline(
-        dit(known="concat", known_mask_channels=4, image_dim=24, image_positions=10), clip(num_images=2)
-    )
+    pipe, asked = pipeline(dit(known="concat", mask=4, image_dim=24, positions=10), clip(num_images=2))
     pipe("a red circle", image={0: image(), -1: image(1)})
     assert asked[0].image is not None
     assert asked[0].image.shape == (2, 10, 24)
@@ -163,10 +164,10 @@ def test_dynamicrafter_s_kind_gets_tokens_a_frame_and_the_image_beside_every_fra
 
 def test_open_sora_s_kinds_may_do_without_an_image() -> None:
     for knobs, blank in (
-        ({"known": "add", "known_mask_channels": 1}, "zeros"),
-        ({"known": "embed", "known_mask_channels": 4}, "black"),
+        (("add", 1), "zeros"),
+        (("embed", 4), "black"),
     ):
-        pipe, asked = pipeline(dit(**knobs), blank=blank)
+        pipe, asked = pipeline(dit(*knobs), blank=blank)
         film = moved(pipe)
         asked.clear()
         assert not torch.equal(pipe("a red circle"), film)
@@ -184,12 +185,12 @@ def test_open_sora_s_kinds_may_do_without_an_image() -> None:
             {"image": image()},
             r"image=: this model makes films of text alone \(it takes pooled, text, text_ma",
         ),
-        (lambda: dit(known="concat"), None, {}, "this model animates an image: give one, image=first.png"),
+        (lambda: dit("concat"), None, {}, "this model animates an image: give one, image=first.png"),
         (dit, clip, {}, "this model reads no image tokens: leave out the encoder of images, vision=none"),
         (lambda: dit(image_dim=24), None, {"image": image()}, "reads image tokens and vision=none makes none"),
         (dit, None, {"condition_fps": 8.0}, r"condition_fps=8\.0: this model isn't told frames a second"),
         (lambda: unet(use_fps=True), None, {}, "this model has to be told its frames a second: set condition_fps="),
-        (lambda: dit(known="concat"), None, {"image": image()[:, :8]}, r"resize it to \(3, 16, 24\)"),
+        (lambda: dit("concat"), None, {"image": image()[:, :8]}, r"resize it to \(3, 16, 24\)"),
     ],
 )
 def test_what_a_model_cannot_take_is_refused_before_sampling(
@@ -229,8 +230,9 @@ def test_a_film_of_a_picture_by_the_command_line(tmp_path: Path, capsys: pytest.
         "a red circle",
         *("model=null", "vae=wavelet", "vae.latent_channels=4", "vae.base_channels=8", "vae.encoder_flow=8"),
         *("text=words", "text.vocabulary=[a,red,circle]", "text.dim=16", "text.num_heads=2", "text.depth=1"),
-        *("denoiser.dim=32", "denoiser.depth=1", "denoiser.num_heads=2", "denoiser.known=concat"),
-        *("denoiser.known_mask_channels=4", "denoiser.image_dim=24", "denoiser.image_positions=10"),
+        *("denoiser.dim=32", "denoiser.depth=1", "denoiser.num_heads=2", "dit.known=concat"),
+        *("dit.known.mask_channels=4", "dit.image_tokens=mlp", "dit.image_tokens.image_dim=24"),
+        "dit.image_tokens.positions=10",
         *("dit.cross=decoupled", "vision=clip", "vision.image_size=28", "vision.width=24", "vision.depth=2"),
         *("vision.num_heads=2", "vision.hidden=32", "vision.num_images=2", f"vision.weights={tmp_path / 'clip'}"),
         *(f"num_frames={FRAMES}", "height=16", "width=32", "steps=1", f"output={tmp_path / 'film.mp4'}"),
