@@ -123,7 +123,8 @@ class Denoiser(Protocol):
     """A network from noisy latents, a timestep and a condition to a prediction of the same shape.
 
     One that can't do without some of the condition's fields names them in an attribute `required`, and one with several
-    channels of mask for known latents says how many in `known_mask_channels`.
+    channels of mask for known latents says how many in `known_mask_channels`. `learned_sigma` is true of one that
+    predicts a variance too, as many channels behind the prediction.
     """
 
     #: the fields of Condition that this model uses

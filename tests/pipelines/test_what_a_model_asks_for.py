@@ -73,6 +73,38 @@ def test_a_learned_variance_is_left_aside() -> None:
         assert torch.allclose(seen[-1], x0, atol=1e-5)
 
 
+def test_a_learned_variance_is_what_ddpm_draws_with() -> None:
+    """The prediction is guided and the variance isn't; a model without one is refused before sampling."""
+    chain = {"prediction": "epsilon", "variance": "learned_range"}
+    pipe = pipeline(learned_sigma=True)
+    pipe = TextToVideo(
+        vae=pipe.vae,
+        denoiser=pipe.denoiser,
+        text=pipe.text,
+        objective=videogen.build("scheduler", "ddpm", **chain),
+        scheduler=videogen.build("scheduler", "ddpm", **chain),
+        sampling=pipe.sampling,
+    )
+    pipe.denoiser.learned_sigma = True
+    seen: list[Tensor] = []
+    pipe("a circle", steps=2, guidance=2.0, callback=lambda step, latents: seen.append(latents.clone()))
+    said, (noise, fresh) = pipe.denoiser.said[0], drawn(0, (4, 1, 2, 4))
+    scheduler: Any = pipe.scheduler
+    time, after, _ = scheduler.timesteps(2)
+    start = scheduler.alpha_sigma(time)[1].float() * noise
+    guided = said[1:, :4] + 2.0 * (said[:1, :4] - said[1:, :4])
+    wanted = scheduler.step(torch.cat([guided, said[:1, 4:]], dim=1), time, after, start, fresh)
+    torch.testing.assert_close(seen[0], wanted, rtol=0, atol=1e-4)
+    pipe.denoiser.learned_sigma = False
+    with pytest.raises(ValueError, match=r"this model predicts no variance, set scheduler\.variance=fixed_small"):
+        pipe("a circle")
+
+
+def drawn(seed: int, shape: tuple[int, ...]) -> list[Tensor]:
+    source = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=source)[None] for _ in range(2)]
+
+
 def test_a_text_of_the_model_s_own_stands_for_no_text_under_the_mask_of_the_prompt() -> None:
     pipe = pipeline(null_tokens=6)
     prompts = ["a red circle moving", "a circle"]

@@ -48,3 +48,13 @@ def test_a_dropped_text_is_the_model_s_own_and_half_of_the_prediction_is_learnt(
     rows = denoiser.out.weight.grad.unflatten(0, (2, -1)).abs().sum((1, 2))
     assert rows[0] > 0
     assert rows[1] == 0
+    # unless the objective asks for it
+    chain = videogen.build("scheduler", "ddpm", variance="learned_range")
+    denoiser.zero_grad()
+    learner = DenoiserLearner(vae, denoiser, text, chain, dataset, settings)
+    learner.loss(0, Generator().manual_seed(0))[0].backward()
+    rows = denoiser.out.weight.grad.unflatten(0, (2, -1)).abs().sum((1, 2))
+    assert (rows > 0).all()
+    denoiser.learned_sigma = False
+    with pytest.raises(ValueError, match=r"variance=learned_range: set denoiser\.learned_sigma=true"):
+        DenoiserLearner(vae, denoiser, text, chain, dataset, settings)

@@ -30,6 +30,12 @@ def train(config: Mapping[str, Any], label: str = "", *, fresh: Collection[str] 
         print(
             "videogen: warning: the VAE has random weights; give those of a trained one, weights=...", file=sys.stderr
         )
+    if settings.part == "denoiser" and config["denoiser"].get("learned_sigma") and not _variance_is_learnt(config):
+        print(
+            "videogen: warning: the variance that the model predicts isn't trained; objective=ddpm "
+            "objective.variance=learned_range trains it, denoiser.learned_sigma=false leaves it out",
+            file=sys.stderr,
+        )
     # the parts' first weights are part of what the seed decides
     torch.manual_seed(settings.seed)
     parts = build_parts(config, fresh=fresh)
@@ -40,3 +46,7 @@ def train(config: Mapping[str, Any], label: str = "", *, fresh: Collection[str] 
     export_model(config, last, folder, {"vae": parts.vae} if settings.part == "denoiser" else {})
     print(f"trained: model={folder}")
     return folder
+
+
+def _variance_is_learnt(config: Mapping[str, Any]) -> bool:
+    return bool(config["objective"].get("variance") == "learned_range")

@@ -89,7 +89,7 @@ class DiT(nn.Module):
         self.latent_channels, self.text_dim, self.dim = latent_channels, text_dim, dim
         self.patch_size: Size = (patch_size[0], patch_size[1], patch_size[2])
         self.pooled_dim, self.kernel = pooled_dim or text_dim, parts.attention
-        self.text_tokens, self.fill = text_tokens, fill
+        self.text_tokens, self.fill, self.learned_sigma = text_tokens, fill, learned_sigma
 
         volume = patch_size[0] * patch_size[1] * patch_size[2]
         self.known = parts.known(latent_channels, volume, dim)

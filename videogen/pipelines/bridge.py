@@ -32,11 +32,12 @@ class Bridge:
 
     def predict(
         self, network: Network, sample: Float[Tensor, "b c *rest"], timestep: Tensor
-    ) -> Float[Tensor, "b c *rest"]:
+    ) -> Float[Tensor, "b c_all *rest"]:
         """The network's prediction at the sampler's x_t, in the sampler's terms, (B, C, ...) -> (B, C, ...).
 
         Args:
-            network: (x_t, time) of the objective -> the objective's prediction.
+            network: (x_t, time) of the objective -> the objective's prediction; further channels behind it, those of a
+                learned variance, are given back as they are.
             timestep: of the sampler: one for all (), per sample (B,) or per frame (B, T).
 
         Raises:
@@ -45,7 +46,9 @@ class Bridge:
         if self.sampler is self.objective:
             return network(sample, timestep)
         model_sample, model_time = self.to_objective(sample, timestep)
-        return self.to_sampler(network(model_sample, model_time), sample, timestep)
+        output = network(model_sample, model_time)
+        prediction, behind = output[:, : sample.shape[1]], output[:, sample.shape[1] :]
+        return torch.cat([self.to_sampler(prediction, sample, timestep), behind], dim=1)
 
     def to_objective(self, sample: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
         """x_t and time of the sampler -> x_t (B, C, ...) and time, of the timestep's shape, of the objective."""

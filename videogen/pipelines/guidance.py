@@ -23,6 +23,7 @@ class Guided:
         conditions: of each branch that the guide may need, for the whole batch; equal fields are set in all.
         objective: what the network predicts, and on which noise.
         levels: noise levels sigma / alpha at which the walk's steps start, descending.
+        variance: give the variance that the network predicts as well, (B, 2 C, T, H, W) in all.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Guided:
         conditions: Mapping[Branch, Condition],
         objective: NoiseSchedule,
         levels: Sequence[float],
+        variance: bool = False,
     ) -> None:
         if missing := set(guide.branches(scale)) - set(conditions):
             raise ValueError(
@@ -43,6 +45,7 @@ class Guided:
             )
         self.denoiser, self.guide, self.scale, self.rescale = denoiser, guide.start(), scale, rescale
         self.conditions, self.objective, self.levels = conditions, objective, levels
+        self.variance = variance
         # conditions remember what layers make of them, so a batch of several stays the same object
         self._stacked: dict[tuple[Branch, ...], Condition] = {}
 
@@ -53,11 +56,19 @@ class Guided:
         batch = sample.repeat(len(branches), 1, 1, 1, 1)
         times = timestep.expand(len(sample)) if timestep.ndim == 0 else timestep
         times = torch.cat([times] * len(branches))
-        # no sampler here asks for a learned variance, which stands behind the prediction
-        predicted = self.denoiser(batch, times, self._condition(branches))[:, : sample.shape[1]]
+        output = self.denoiser(batch, times, self._condition(branches))
+        # a learned variance stands behind the prediction; most samplers, and the published ones of most such models,
+        # leave it aside, and none guides it
+        predicted, variance = output[:, : sample.shape[1]], output[: len(sample), sample.shape[1] :]
         predictions: dict[Branch, Tensor] = dict(zip(branches, predicted.chunk(len(branches)), strict=True))
-        if len(branches) == 1:
-            return predicted
+        guided = self._combined(predictions, sample, timestep, moment)
+        return torch.cat([guided, variance], dim=1) if self.variance else guided
+
+    def _combined(
+        self, predictions: Mapping[Branch, Tensor], sample: Tensor, timestep: Tensor, moment: Moment
+    ) -> Tensor:
+        if len(predictions) == 1:
+            return predictions["full"]
         if self.guide.on_x0:
             clean = {name: self.objective.split(each, sample, timestep)[0] for name, each in predictions.items()}
             x0 = self.guide.combine(clean, self.scale, moment)

@@ -63,6 +63,11 @@ class TextToVideo:
         self.vision: ImageEncoder = vision or VISION.build("none")
         self.sampling = sampling or Sampling()
 
+    @property
+    def learned_variance(self) -> bool:
+        """Whether the sampler asks for the variance that a model predicts beside its prediction."""
+        return bool(getattr(self.scheduler, "learned_variance", False))
+
     @torch.no_grad()
     def __call__(
         self,
@@ -117,6 +122,10 @@ class TextToVideo:
             raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts: give one for all, or one each")
         if settings.steps < 1:
             raise ValueError(f"steps={settings.steps}: at least 1")
+        if self.learned_variance and not getattr(self.denoiser, "learned_sigma", False):
+            raise ValueError(
+                "scheduler.variance=learned_range: this model predicts no variance, set scheduler.variance=fixed_small"
+            )
         self.vae.spec.latent_shape(settings.num_frames, settings.height, settings.width)
         pixels = len(prompts) * settings.num_frames * settings.height * settings.width
         if pixels > MAX_PIXELS:
@@ -162,6 +171,7 @@ class TextToVideo:
             conditions=conditions,
             objective=self.bridge.objective,
             levels=(sigma / alpha)[:-1].tolist(),
+            variance=self.learned_variance,
         )
         start = sigma[0].float() * noise.draw()
         walk = self.scheduler.walk(lambda x, time: self.bridge.predict(network, x, time), start, times, noise.draw)

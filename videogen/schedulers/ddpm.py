@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal, get_args
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,7 +14,9 @@ from videogen.schedulers import SCHEDULERS
 from videogen.schedulers._discrete_vp import DiscreteVP
 from videogen.schedulers._shared import Stepper, check_choice, like
 
-Variance = Literal["fixed_small", "fixed_large"]
+Variance = Literal["fixed_small", "fixed_large", "learned_range"]
+# the least variance that a logarithm is taken of
+TINY = 1e-20
 
 
 @SCHEDULERS.register("ddpm")
@@ -24,7 +28,8 @@ class DDPM(Stepper, DiscreteVP):
 
     Args:
         variance: of the noise of a step: fixed_small, sigma'^2 / sigma^2 * beta, right for data without spread, or
-            fixed_large, beta, right for data of unit variance (section 3.2).
+            fixed_large, beta, right for data of unit variance (section 3.2); learned_range, between the two where the
+            network says, which predicts as many channels again (Nichol and Dhariwal, arXiv 2102.09672, eq. 15).
         clip_x0: predicted clean latents are clamped to [-clip_x0, clip_x0]; 0 leaves them.
 
     Raises:
@@ -45,9 +50,14 @@ class DDPM(Stepper, DiscreteVP):
         """True: every step but the last draws."""
         return True
 
+    @property
+    def learned_variance(self) -> bool:
+        """Whether the variance stands behind the prediction: `step` takes twice as many channels then."""
+        return self.variance == "learned_range"
+
     def step(
         self,
-        prediction: Float[Tensor, "b c *rest"],
+        prediction: Float[Tensor, "b c_all *rest"],
         timestep: Tensor,
         next_timestep: Tensor,
         sample: Float[Tensor, "b c *rest"],
@@ -55,25 +65,73 @@ class DDPM(Stepper, DiscreteVP):
     ) -> Float[Tensor, "b c *rest"]:
         """One ancestral step (arXiv 2006.11239, algorithm 2 with eq. 7), (B, C, ...) -> (B, C, ...).
 
-        It may pass over training steps. The one that ends on clean data gives its mean alone.
+        It may pass over training steps. The one that ends on clean data gives its mean alone. With learned_range the
+        prediction is (B, 2 C, ...).
 
         Raises:
             ValueError: a step that doesn't lead towards data, or no noise where it is needed.
         """
-        beta, variance = self._transition(timestep, next_timestep)
-        (alpha, sigma), (next_alpha, next_sigma) = self.alpha_sigma(timestep), self.alpha_sigma(next_timestep)
+        prediction, place = self._parted(prediction)
         x0, _ = self._solve(prediction, sample, timestep)
         if self.clip_x0:
             x0 = x0.clamp(-self.clip_x0, self.clip_x0)
-        # alpha is that of the signal, whose scale is no part of the chain; clean frames stay as they are
-        of_sample = (1 - beta).sqrt() * (next_sigma / sigma).square().where(sigma > 0, 1.0)
-        of_x0 = next_alpha - of_sample * alpha
-        mean = like(of_x0, sample) * x0 + like(of_sample, sample) * sample
+        mean = self._mean(x0, sample, timestep, next_timestep)
+        _, next_sigma = self.alpha_sigma(next_timestep)
         if bool((next_sigma == 0).all()):
             return mean.to(sample.dtype)
         if noise is None:
             raise ValueError(
                 "a step of ddpm needs fresh noise: pass noise=torch.randn_like(sample), or sample with ddim"
             )
-        spread = (beta if self.variance == "fixed_large" else variance).sqrt().masked_fill(next_sigma == 0, 0)
-        return (mean + like(spread, sample) * noise).to(sample.dtype)
+        spread = (self._log_variance(place, sample, timestep, next_timestep) / 2).exp()
+        return (mean + spread.masked_fill(like(next_sigma, sample) == 0, 0) * noise).to(sample.dtype)
+
+    def variance_loss(
+        self,
+        prediction: Float[Tensor, "b c_all *rest"],
+        x0: Float[Tensor, "b c *rest"],
+        sample: Float[Tensor, "b c *rest"],
+        timestep: Tensor,
+    ) -> Float[Tensor, " b"]:
+        """What the learned variance is trained on: a term of the likelihood's bound, in bits a number, (B,).
+
+        The divergence of the predicted step from the exact reversal of the last noising step (arXiv 2102.09672, eq. 4),
+        whose mean isn't trained by it. It is 0 at time 0, from where a step draws nothing.
+
+        Args:
+            prediction: (B, 2 C, ...) of the network at x_t = sample.
+            timestep: (B,), whole numbers from 0.
+        """
+        predicted, place = self._parted(prediction)
+        before = timestep.double() - 1
+        predicted_x0, _ = self._solve(predicted.detach(), sample, timestep)
+        miss = self._mean(x0, sample, timestep, before) - self._mean(predicted_x0, sample, timestep, before)
+        _, exact = self._transition(timestep, before)
+        log_exact = like(exact.clamp(min=TINY).log(), sample)
+        log_learned = self._log_variance(place, sample, timestep, before)
+        ratio = (log_exact - log_learned).exp() + miss.square() * (-log_learned).exp()
+        bits = (ratio - 1 + log_learned - log_exact) / 2 / math.log(2)
+        return bits.flatten(1).mean(1) * (timestep > 0)
+
+    def _parted(self, prediction: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The prediction proper, and behind it where the variance lies, from -1 (fixed_small) to 1 (fixed_large)."""
+        if not self.learned_variance:
+            return prediction, None
+        proper, place = prediction.chunk(2, dim=1)
+        return proper, place
+
+    def _mean(self, x0: Tensor, sample: Tensor, timestep: Tensor, next_timestep: Tensor) -> Tensor:
+        """The mean of x at the next time for an x0 (arXiv 2006.11239, eq. 7)."""
+        beta, _ = self._transition(timestep, next_timestep)
+        (alpha, sigma), (next_alpha, next_sigma) = self.alpha_sigma(timestep), self.alpha_sigma(next_timestep)
+        # alpha is that of the signal, whose scale is no part of the chain; clean frames stay as they are
+        of_sample = (1 - beta).sqrt() * (next_sigma / sigma).square().where(sigma > 0, 1.0)
+        of_x0 = next_alpha - of_sample * alpha
+        return like(of_x0, sample) * x0 + like(of_sample, sample) * sample
+
+    def _log_variance(self, place: Tensor | None, sample: Tensor, timestep: Tensor, next_timestep: Tensor) -> Tensor:
+        """The logarithm of the variance of a step, of the sample's axes."""
+        large, small = (like(each.clamp(min=TINY).log(), sample) for each in self._transition(timestep, next_timestep))
+        if place is None:
+            return large if self.variance == "fixed_large" else small
+        return torch.lerp(small.expand_as(place), large.expand_as(place), (place.to(small) + 1) / 2)

@@ -115,9 +115,12 @@ class DenoiserLearner:
         vae: frozen; gives the latents.
         denoiser: the network.
         text: the encoder of the sentences; trained along when it is an open module with gradients.
-        objective: noise, target and weights.
+        objective: noise, target and weights; with a learned variance, the loss of that too.
         dataset: gives clips with sentences.
         settings: of the run.
+
+    Raises:
+        ValueError: an objective with a learned variance, for a model that predicts none.
     """
 
     def __init__(
@@ -131,6 +134,14 @@ class DenoiserLearner:
     ) -> None:
         self.vae, self.denoiser, self.text, self.objective = vae.eval().requires_grad_(False), denoiser, text, objective
         self.dataset, self.settings = dataset, settings
+        self.learns_variance = bool(getattr(objective, "learned_variance", False))
+        if self.learns_variance and not getattr(denoiser, "learned_sigma", False):
+            raise ValueError("objective.variance=learned_range: set denoiser.learned_sigma=true, or another variance")
+        if self.learns_variance and settings.known and "known" not in denoiser.conditions:
+            raise ValueError(
+                f"train.known={settings.known} gives frames times of their own, for which objective.variance="
+                "learned_range has no loss: use another variance"
+            )
         self.modules = nn.ModuleDict({"denoiser": denoiser})
         if isinstance(text, nn.Module) and any(p.requires_grad for p in text.parameters()):
             self.modules["text"] = text
@@ -158,13 +169,17 @@ class DenoiserLearner:
         times = self.objective.sample_times(len(texts), source)
         noise = torch.randn(x0.shape, generator=source)
         times, condition, learnt = self._with_known(x0, times, condition, source)
-        # a variance that the model may predict as well is not learnt
-        prediction = self.denoiser(self.objective.add_noise(x0, noise, times), times, condition)[:, : x0.shape[1]]
+        noisy = self.objective.add_noise(x0, noise, times)
+        output = self.denoiser(noisy, times, condition)
+        # a variance that the model may predict as well stands behind
+        prediction = output[:, : x0.shape[1]]
         errors = (prediction.float() - self.objective.target(x0, noise, times)).square().mean((1, 3, 4))
         weights = self.objective.loss_weight(times).to(errors.dtype)
         weighted = errors * (weights if weights.ndim == 2 else weights[:, None])
         # each clip counts as much as the others, however much of it is known
         loss, error = (_mean(values, learnt).mean() for values in (weighted, errors))
+        if self.learns_variance:
+            loss = loss + self.objective.variance_loss(output.float(), x0, noisy, times).mean().to(loss.dtype)
         return loss, {"loss": loss.item(), "error": error.item()}
 
     def _with_known(
