@@ -37,7 +37,9 @@ def image(seed: int = 0, *films: int) -> Tensor:
     return torch.rand(*films, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def pipeline(denoiser: Any, vision: Any = None, **settings: Any) -> tuple[TextToVideo, list[Condition]]:
+def pipeline(
+    denoiser: Any, vision: Any = None, guide: Any = None, **settings: Any
+) -> tuple[TextToVideo, list[Condition]]:
     """A pipeline, and the conditions that its denoiser is asked with."""
     for parameter in denoiser.parameters():
         if not parameter.any():
@@ -52,9 +54,10 @@ def pipeline(denoiser: Any, vision: Any = None, **settings: Any) -> tuple[TextTo
         denoiser=denoiser,
         text=videogen.build("text", "words", vocabulary=("a", "circle", "red"), dim=16, depth=1, num_heads=2),
         vision=vision,
+        guide=guide,
         objective=videogen.build("scheduler", "rectified_flow", prediction="x0"),
         scheduler=videogen.build("scheduler", "rectified_flow"),
-        sampling=Sampling(num_frames=FRAMES, height=HEIGHT, width=WIDTH, steps=2, guidance=2.0, **settings),
+        sampling=Sampling(num_frames=FRAMES, height=HEIGHT, width=WIDTH, steps=1, guidance=2.0, **settings),
     )
     return pipe, asked
 
@@ -174,6 +177,29 @@ def test_open_sora_s_kinds_may_do_without_an_image() -> None:
         told = asked[0]
         assert told.known_mask is not None
         assert not told.known_mask.any()
+
+
+def test_guidance_by_text_and_image_leads_away_from_the_image_too() -> None:
+    pipe, asked = pipeline(dit("add", 1), blank="zeros", guide=videogen.build("guide", "text_image"))
+    pipe("a red circle", image=image())
+    told = asked[0]
+    assert told.text is not None
+    assert told.known is not None
+    assert told.known_mask is not None
+    # all, all but the text, neither
+    assert torch.equal(told.text[1], told.text[2])
+    assert not torch.equal(told.text[0], told.text[1])
+    assert torch.equal(told.known[0], told.known[1])
+    assert told.known_mask.tolist() == [[True, False], [True, False], [False, False]]
+    assert not told.known[2].any()
+    # of equal scales two predictions do
+    asked.clear()
+    pipe("a red circle", image=image(), guidance=3.0)
+    told = asked[0]
+    assert told.known_mask is not None
+    assert told.known_mask.tolist() == [[True, False], [False, False]]
+    with pytest.raises(ValueError, match="this guide needs a prediction without text, with the image"):
+        pipe("a red circle")
 
 
 @pytest.mark.parametrize(
