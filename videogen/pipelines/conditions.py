@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -26,7 +27,8 @@ def check_request(denoiser: Denoiser, vae: VideoVAE, vision: ImageEncoder, given
     Raises:
         ValueError: says what the model can do.
     """
-    takes, needs = denoiser.conditions, getattr(denoiser, "required", frozenset())
+    takes = denoiser.conditions
+    needs: frozenset[str] = getattr(denoiser, "required", frozenset())
     for name, field, what in TOLD:
         value = getattr(settings, name)
         if value is not None and field not in takes:
@@ -91,7 +93,8 @@ def branch_conditions(
         condition = text_condition(texts, denoiser.conditions, size, settings.embedded_guidance)
         fps = settings.condition_fps
         told = {} if fps is None else {"fps": texts.tokens.new_full((len(texts.tokens),), fps).float()}
-        conditions[name] = dataclasses.replace(condition, **{**told, **image, **parts[name]})
+        fields: dict[str, Any] = {**told, **image, **parts[name]}
+        conditions[name] = dataclasses.replace(condition, **fields)
     return conditions
 
 

@@ -13,7 +13,6 @@ from torch import Generator, Tensor, nn
 
 from videogen.data import Dataset
 from videogen.denoiser import Condition, null_features, text_condition
-from videogen.schedulers import Scheduler
 from videogen.text import TextFeatures
 from videogen.training.draw import draw_shape, generator
 from videogen.training.known import draw_known
@@ -128,7 +127,7 @@ class DenoiserLearner:
         vae: Any,
         denoiser: Any,
         text: Any,
-        objective: Scheduler,
+        objective: Any,
         dataset: Dataset,
         settings: TrainSettings,
     ) -> None:

@@ -54,8 +54,8 @@ class VisionTower(nn.Module):
     def forward(self, pixels: Float[Tensor, "b 3 s s"], num_layers: int) -> Float[Tensor, "b n d"]:
         """(B, 3, S, S) -> tokens (B, 1 + (S / patch_size)^2, width) behind the first `num_layers` layers."""
         patches = rearrange(self.patches(pixels), "b d h w -> b (h w) d")
-        tokens = torch.cat([self.whole.expand(len(pixels), 1, -1), patches], dim=1)
-        tokens = self.norm(tokens + self.positions)
+        both = torch.cat([self.whole.expand(len(pixels), 1, -1), patches], dim=1)
+        tokens: Tensor = self.norm(both + self.positions)
         for layer in self.layers[:num_layers]:
             tokens = layer(tokens)
         return tokens

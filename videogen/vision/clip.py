@@ -60,7 +60,8 @@ class CLIPVision(nn.Module):
         """Images (B, N, 3, H, W) in [-1, 1] -> tokens (B, N * L, D), image after image."""
         weight = self.tower.patches.weight
         pixels = clip_pixels(images.flatten(0, 1).float(), self.image_size, self.resize).to(weight)
-        return rearrange(self.tower(pixels, self.num_layers), "(b n) l d -> b (n l) d", n=images.shape[1])
+        tokens: Tensor = self.tower(pixels, self.num_layers)
+        return rearrange(tokens, "(b n) l d -> b (n l) d", n=images.shape[1])
 
     def null(self, images: Tensor) -> None:
         """None: both sides of guidance see the image."""
