@@ -14,6 +14,7 @@ from diffusers import (
     AutoencoderKLCogVideoX,
     AutoencoderKLHunyuanVideo,
     AutoencoderKLLTXVideo,
+    AutoencoderKLMochi,
     AutoencoderKLWan,
 )
 from torch import nn
@@ -160,6 +161,7 @@ DIFFUSERS: Mapping[str, tuple[str, type[nn.Module], dict[str, Any]]] = {
     "ltx_0_9_0_vae": ("ltx", AutoencoderKLLTXVideo, {}),
     "ltx_0_9_1_vae": ("ltx", AutoencoderKLLTXVideo, LTX_0_9_1),
     "ltx_0_9_5_vae": ("ltx", AutoencoderKLLTXVideo, LTX_0_9_5),
+    "mochi_vae": ("mochi", AutoencoderKLMochi, {}),
     "sd3_vae": ("sd", AutoencoderKL, {**SD3, "scaling_factor": 1.5305, "shift_factor": 0.0609}),
     "sd_vae": ("sd", AutoencoderKL, SD),
     "sdxl_vae": ("sd", AutoencoderKL, {**SD, "scaling_factor": 0.13025}),
