@@ -1,4 +1,4 @@
-"""Mochi's autoencoder: equal to diffusers' on the same weights, also with the authors' dropping of frames; streaming."""
+"""Mochi's autoencoder: equal to diffusers' on the same weights, and dropping frames as its authors do; streaming."""
 
 from __future__ import annotations
 

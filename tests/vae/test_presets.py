@@ -11,6 +11,7 @@ import torch
 from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
+    AutoencoderKLAllegro,
     AutoencoderKLCogVideoX,
     AutoencoderKLHunyuanVideo,
     AutoencoderKLLTXVideo,
@@ -144,6 +145,7 @@ def structured(widths: tuple[int, ...], scale: float) -> dict[str, Any]:
 F32 = (128, 256, 512, 512, 1024, 1024)
 # preset -> family of the checkpoint, class of diffusers, config of the release
 DIFFUSERS: Mapping[str, tuple[str, type[nn.Module], dict[str, Any]]] = {
+    "allegro_vae": ("allegro", AutoencoderKLAllegro, {}),
     "cogvideox_2b_vae": ("cogvideox", AutoencoderKLCogVideoX, {}),
     "cogvideox_5b_vae": ("cogvideox", AutoencoderKLCogVideoX, {"scaling_factor": 0.7}),
     "dc_ae_f128c512_in_vae": ("dc", AutoencoderDC, imagenet(512, (*F32, 2048, 2048), 0.4883)),

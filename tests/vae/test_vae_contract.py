@@ -16,6 +16,14 @@ from videogen.vae._posterior import DiagonalGaussian
 
 # the smallest knobs of the parts that need more than fewer channels and blocks
 TINY: dict[str, dict[str, Any]] = {
+    "allegro": {
+        "base_channels": 4,
+        "channel_multipliers": (1, 1, 2, 2),
+        "num_res_blocks": 1,
+        "norm_groups": 2,
+        "tile": (0, 0, 0),
+        "overlap": (0, 0, 0),
+    },
     "causal3d": {"base_channels": 8, "norm_groups": 4, "num_res_blocks": 1},
     "cogvideox": {"base_channels": 8, "norm_groups": 4, "num_res_blocks": 1},
     "dc": {

@@ -11,25 +11,12 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from videogen.vae._layers import CausalConv3d, Norm
-from videogen.vae._levels import GroupNorm
-from videogen.vae._streaming import StreamCache, begins, with_past
+from videogen.vae._streaming import StreamCache, begins
 
 #: of the waves of each colour that the encoder sees: 2^6 and 2^7 turns a unit
 OCTAVES = (6, 7)
 #: positions whose attention along time is computed at once: CUDA's kernels take less than 2^16
 POSITIONS = 2**15
-
-
-class FrameNorm(GroupNorm):
-    """Group normalisation of each frame alone, so that chunks normalise as the whole clip does."""
-
-    def __init__(self, channels: int, groups: int) -> None:
-        super().__init__(channels, groups)
-        self.eps = 1e-5
-
-    def forward(self, x: Tensor) -> Tensor:
-        frames = super().forward(rearrange(x, "b c t h w -> (b t) c h w"))
-        return rearrange(frames, "(b t) c h w -> b c t h w", b=x.shape[0])
 
 
 class EdgeConv3d(CausalConv3d):
@@ -47,10 +34,12 @@ class EdgeConv3d(CausalConv3d):
         self.border = (*((wide - 1) // 2,) * 2, *((high - 1) // 2,) * 2)
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
-        first = cache is None or self not in cache
-        x = F.pad(x, (*self.border, self.pad if first else 0, 0), mode="replicate")
+        past = None if cache is None else cache.get(self)
+        x = F.pad(x, (*self.border, self.pad if past is None else 0, 0), mode="replicate")
         if self.pad and cache is not None:
-            x = with_past(self, x, 0, self.keep, cache)
+            x = x if past is None else torch.cat([past, x], dim=2)
+            # a copy: a view would keep the whole chunk in memory
+            cache[self] = x[:, :, x.shape[2] - self.keep :].clone()
         out: Tensor = self.conv(x)
         return out
 

@@ -1,4 +1,4 @@
-"""Mochi's autoencoder: causal convolutions, norms of single frames, 6x8x8 strides; the decoder turns channels to pixels.
+"""Mochi's autoencoder: causal convolutions, norms of single frames, 6x8x8 strides, a decoder larger than the encoder.
 
 After the AsymmVAE of Mochi 1 (https://github.com/genmoai/mochi), which has no paper.
 """
@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videogen.vae import VAES, VAESpec
+from videogen.vae._frame_norm import FrameNorm
 from videogen.vae._layers import Norm, ResBlock, Stack
 from videogen.vae._levels import GROUPS
-from videogen.vae._mochi import OCTAVES, EdgeConv3d, FrameNorm, TimeAttention, Upsample, waves
+from videogen.vae._mochi import OCTAVES, EdgeConv3d, TimeAttention, Upsample, waves
 from videogen.vae._streaming import CausalVAE, StreamCache, begins
 
 Trim = Literal["levels", "end"]
@@ -41,8 +42,8 @@ class MochiVAE(CausalVAE):
         encoder_attention: whether attention along time follows the encoder's residual blocks, for each group of them.
         head_dim: channels of a head of that attention.
         norm_groups: groups of the normalisation over a frame.
-        trim: where the frames that come out before a clip's first are dropped: behind each of the decoder's "levels", as
-            its authors do it, or at the "end", as diffusers does with the same weights, so that the first frames differ.
+        trim: where the frames that come out before a clip's first are dropped: behind each of the decoder's "levels",
+            as its authors do it, or at the "end", as diffusers does with the same weights: the first frames differ.
         latent_shift: per channel; zeros when empty.
         latent_scale: per channel; ones when empty.
 
@@ -87,7 +88,7 @@ class MochiVAE(CausalVAE):
             shift=latent_shift,
             scale=latent_scale,
         )
-        norm = functools.partial(FrameNorm, groups=norm_groups)
+        norm = functools.partial(FrameNorm, groups=norm_groups, eps=1e-5)
         attend = functools.partial(TimeAttention, norm=norm, head_dim=head_dim)
         strides = list(zip(time_strides, space_strides, strict=True))
         self.encoder = Encoder(
