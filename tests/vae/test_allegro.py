@@ -14,7 +14,7 @@ from videogen.vae import VAES
 from videogen.vae._tiles import Tiles
 from videogen.vae.allegro import AllegroVAE
 
-PUBLISHED: dict[str, Any] = {"block_out_channels": (4, 8, 16, 16), "norm_num_groups": 2, "layers_per_block": 1}
+PUBLISHED: dict[str, Any] = {"block_out_channels": (4, 8, 8, 8), "norm_num_groups": 2, "layers_per_block": 1}
 # another number of levels and blocks, and time changes elsewhere
 OTHER: dict[str, Any] = {
     "block_out_channels": (6, 12, 6),
@@ -27,9 +27,16 @@ OTHER: dict[str, Any] = {
     "layers_per_block": 2,
     "norm_num_groups": 3,
 }
-#: knobs of a small one
-TINY: dict[str, Any] = {"base_channels": 4, "channel_multipliers": (1, 2, 2, 2), "num_res_blocks": 1, "norm_groups": 2}
-SMALL_TILES: dict[str, Any] = {"tile": (8, 32, 32), "overlap": (4, 16, 8)}
+#: knobs of a small one, 4x2x2
+TINY: dict[str, Any] = {
+    "base_channels": 4,
+    "channel_multipliers": (1, 2),
+    "num_res_blocks": 1,
+    "time_downsample": (True, True),
+    "time_upsample": (True, True),
+    "norm_groups": 2,
+}
+SMALL_TILES: dict[str, Any] = {"tile": (8, 8, 8), "overlap": (4, 4, 2)}
 
 
 def loaded(truth: nn.Module, **more: Any) -> AllegroVAE:
@@ -44,10 +51,10 @@ def loaded(truth: nn.Module, **more: Any) -> AllegroVAE:
     return vae
 
 
-# tiles of frames, height and width, what they share, and a clip that they fill: 2 x 2 x 2 tiles, or 3 x 1 x 2
+# tiles of frames, height and width, what they share, and a clip that they fill: 2 x 2 x 1 tiles, or 2 x 1 x 2
 CASES = {
-    "published": (PUBLISHED, (8, 16, 16), (4, 8, 8), (12, 24, 24)),
-    "other": (OTHER, (4, 16, 12), (2, 8, 4), (8, 16, 20)),
+    "published": (PUBLISHED, (8, 16, 16), (4, 8, 8), (12, 24, 16)),
+    "other": (OTHER, (4, 8, 8), (2, 4, 4), (6, 8, 12)),
 }
 
 
@@ -66,15 +73,15 @@ def test_it_equals_diffusers(randomised, distance, config: dict[str, Any], tile,
     assert distance(vae.decode(wanted.mean), truth.decode(wanted.mean).sample.movedim(1, 2)) < 1e-5
 
 
-@pytest.mark.parametrize("frames", [4, 8, 12, 20, 28])
+@pytest.mark.parametrize("frames", [4, 12, 24])
 @torch.no_grad()
 def test_a_stream_equals_the_whole_clip(randomised, streamed, distance, frames: int) -> None:
     vae = randomised(AllegroVAE(**TINY, **SMALL_TILES)).double()
-    video = torch.randn(2, 3, frames, 40, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    video = torch.randn(2, 3, frames, 10, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     latents = vae.encode(video).mode()
     decoded = vae.decode(latents)
     assert decoded.shape == video.shape
-    for size in (1, 3, 8):
+    for size in (1, 3):
         assert distance(streamed(vae.encode_stream, video, size), latents) < 1e-12
         assert distance(streamed(vae.decode_stream, latents, size), decoded) < 1e-12
 
@@ -86,7 +93,7 @@ def test_tiles_are_given_out_before_the_clip_ends(randomised) -> None:
 
     def frames():
         nonlocal taken
-        for chunk in torch.zeros(1, 3, 24, 16, 16).split(4, dim=2):
+        for chunk in torch.zeros(1, 3, 24, 4, 4).split(4, dim=2):
             taken += 1
             yield chunk
 
@@ -96,14 +103,14 @@ def test_tiles_are_given_out_before_the_clip_ends(randomised) -> None:
     assert (next(stream).shape[2], taken) == (1, 3)
     assert sum(latents.shape[2] for latents in stream) == 4
     with pytest.raises(ValueError, match=r"6 frames do not fit a temporal stride of 4: use 4 or 8"):
-        list(vae.encode_stream([torch.zeros(1, 3, 10, 16, 16)]))
+        list(vae.encode_stream([torch.zeros(1, 3, 10, 4, 4)]))
     assert list(vae.encode_stream([])) == list(vae.decode_stream([])) == []
 
 
 @torch.no_grad()
 def test_time_that_is_not_cut_needs_the_whole_clip(randomised, streamed) -> None:
     vae = randomised(AllegroVAE(**TINY, tile=(0, 0, 0), overlap=(0, 0, 0)))
-    video = torch.randn(1, 3, 12, 16, 24, generator=torch.Generator().manual_seed(1))
+    video = torch.randn(1, 3, 12, 6, 8, generator=torch.Generator().manual_seed(1))
     assert torch.equal(streamed(vae.encode_stream, video, 12), vae.encode(video).mode())
     with pytest.raises(ValueError, match="its norms take mean and variance over all frames"):
         streamed(vae.encode_stream, video, 4)
@@ -183,12 +190,12 @@ def test_its_layout_reads_diffusers_config_and_its_authors() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match="time_upsample has 2 values for 4 channel_multipliers"):
-        AllegroVAE(**TINY, time_upsample=(True, True))
+    with pytest.raises(ValueError, match="time_upsample has 3 values for 2 channel_multipliers"):
+        AllegroVAE(**{**TINY, "time_upsample": (True, True, False)})
     with pytest.raises(ValueError, match="time_downsample halves 1 times and time_upsample doubles 2 times"):
-        AllegroVAE(**TINY, time_downsample=(True, False, False, False))
-    with pytest.raises(ValueError, match="tiles of 24 height that share 20: both must be multiples of 8"):
-        AllegroVAE(**TINY, tile=(8, 24, 24), overlap=(4, 20, 8))
+        AllegroVAE(**{**TINY, "time_downsample": (True, False)})
+    with pytest.raises(ValueError, match="tiles of 24 height that share 7: both must be multiples of 2"):
+        AllegroVAE(**TINY, tile=(8, 24, 24), overlap=(4, 7, 8))
     with pytest.raises(ValueError, match="tiles of 8 frames that share 8: use 4 at most"):
         AllegroVAE(**TINY, tile=(8, 24, 24), overlap=(8, 8, 8))
     with pytest.raises(ValueError, match="4 channels do not split into norm_groups=3"):

@@ -12,8 +12,8 @@ from diffusers import AutoencoderKLMochi
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-import videogen
 from videogen.checkpoints import save_original
+from videogen.checkpoints.layout import LayoutError
 from videogen.checkpoints.layouts.mochi import LAYOUT
 from videogen.checkpoints.published import read_published
 from videogen.vae import VAES
@@ -73,8 +73,8 @@ def as_the_authors(truth: nn.Module, latents: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     ("config", "size"),
-    [(PUBLISHED, (1, 24, 40)), (PUBLISHED, (13, 16, 24)), (OTHER, (9, 10, 6))],
-    ids=["published-1f", "published-13f", "other-9f"],
+    [(PUBLISHED, (1, 24, 40)), (PUBLISHED, (7, 16, 24)), (OTHER, (9, 10, 6))],
+    ids=["published-1f", "published-7f", "other-9f"],
 )
 @torch.no_grad()
 def test_it_equals_diffusers(randomised, distance, config: dict[str, Any], size: tuple[int, int, int]) -> None:
@@ -94,13 +94,12 @@ def test_it_equals_diffusers(randomised, distance, config: dict[str, Any], size:
         assert distance(authors, decoded) > 1e-3
 
 
-@pytest.mark.parametrize("trim", ["levels", "end"])
-@pytest.mark.parametrize("frames", [1, 7, 31])
+@pytest.mark.parametrize(("trim", "frames"), [("levels", 1), ("levels", 19), ("end", 13)])
 @torch.no_grad()
 def test_a_stream_equals_the_whole_clip(randomised, streamed, distance, trim: str, frames: int) -> None:
     vae = randomised(MochiVAE(**TINY, trim=trim)).double()
     source = torch.Generator().manual_seed(1)
-    video = torch.rand(1, 3, frames, 16, 24, generator=source, dtype=torch.float64) * 2 - 1
+    video = torch.rand(1, 3, frames, 8, 16, generator=source, dtype=torch.float64) * 2 - 1
     latents = vae.encode(video).mode()
     decoded = vae.decode(latents)
     for size in (1, 2, 4):
@@ -157,20 +156,18 @@ def original(knobs: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
     return vae, {key: told[key] for key in told if key not in ("trim", "latent_shift", "latent_scale")}
 
 
-OLDER: dict[str, Any] = {
-    "encoder_widths": (64, 32, 96),
+SMALL: dict[str, Any] = {
+    "encoder_widths": (32, 32, 64),
     "decoder_widths": (32, 64, 32),
-    "num_res_blocks": (2, 1, 3, 2),
+    "num_res_blocks": (2, 1, 3, 1),
     "time_strides": (2, 3),
     "space_strides": (2, 1),
     "encoder_attention": (True, False, True, False),
 }
 
 
-@pytest.mark.parametrize("knobs", [OLDER, {**OLDER, "encoder_attention": (False, True, True, True)}])
-@pytest.mark.filterwarnings("ignore:.*doesn't say latent_shift")
-def test_the_authors_two_files_come_back_as_they_were(tmp_path: Path, knobs: dict[str, Any]) -> None:
-    vae, told = original(knobs)
+def test_the_authors_two_files_come_back_as_they_were(tmp_path: Path) -> None:
+    vae, told = original(SMALL)
     (tmp_path / "one").mkdir()
     one = tmp_path / "one" / "mochi_vae.safetensors"
     save_original(vae, "mochi_original", told, one)
@@ -182,9 +179,13 @@ def test_the_authors_two_files_come_back_as_they_were(tmp_path: Path, knobs: dic
     # the names of both overlap
     assert {"output_proj.weight"} <= set(halves["encoder"]) & set(halves["decoder"])
     for place in (tmp_path, tmp_path / "encoder.safetensors", one):
-        assert read_published(place).knobs == told
-        back = videogen.load(place).state_dict()
+        found = read_published(place)
+        assert found.knobs == told
+        back = found.build().state_dict()
         assert all(torch.equal(back[key], value) for key, value in vae.state_dict().items())
+    (tmp_path / "decoder.safetensors").unlink()
+    with pytest.raises(LayoutError, match="is of no known family"):
+        read_published(tmp_path / "encoder.safetensors")
 
 
 # names and shapes of the authors' code (src/genmo/mochi_preview/vae/models.py and pipelines.py)

@@ -18,8 +18,10 @@ from videogen.vae._posterior import DiagonalGaussian
 TINY: dict[str, dict[str, Any]] = {
     "allegro": {
         "base_channels": 4,
-        "channel_multipliers": (1, 1, 2, 2),
+        "channel_multipliers": (1, 2),
         "num_res_blocks": 1,
+        "time_downsample": (True, True),
+        "time_upsample": (True, True),
         "norm_groups": 2,
         "tile": (0, 0, 0),
         "overlap": (0, 0, 0),

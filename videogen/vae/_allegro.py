@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from videogen.vae._levels import GroupNorm
 from videogen.vae._streaming import StreamCache
 
 Frames = Literal["same", "half", "double"]
@@ -51,7 +52,8 @@ class TimeStage(nn.Module):
         self, channels_in: int, channels_out: int, groups: int, kernel: tuple[int, int, int], stride: int = 1
     ) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, channels_in)
+        self.norm = GroupNorm(channels_in, groups)
+        self.norm.eps = 1e-5
         padding = (0, kernel[1] // 2, kernel[2] // 2)
         self.conv, self.edge = nn.Conv3d(channels_in, channels_out, kernel, (stride, 1, 1), padding), kernel[0] // 3
 
