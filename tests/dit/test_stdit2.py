@@ -113,7 +113,7 @@ def test_a_padded_clip_is_told_its_own_length(model: DiT) -> None:
 def test_what_does_not_go_together_is_refused() -> None:
     with pytest.raises(ValueError, match=r"dit\.modulation=adaln_sized doesn't go with dit\.block=full3d: use"):
         DiT(3, 10, choose(modulation="adaln_sized"), dim=24, depth=1, num_heads=2)
-    with pytest.raises(ValueError, match="adaln_sized needs time_dim = dim, a multiple of 3, not 32 and 32"):
+    with pytest.raises(ValueError, match=r"adaln_sized needs dit\.time\.dim = dim, a multiple of 3, not 32 and 32"):
         DiT(3, 10, choose(block="stdit2", modulation="adaln_sized"), dim=32, depth=1, num_heads=2)
     # another block with this modulation is an ablation
     parts = choose(block="factorized", modulation={"name": "adaln_sized", "default_fps": 8.0})

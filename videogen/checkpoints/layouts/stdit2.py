@@ -28,9 +28,6 @@ def _knobs(config: Config, keys: Collection[str]) -> dict[str, Any]:
         "num_heads": config["num_heads"],
         "depth": config["depth"],
         "patch_size": tuple(config["patch_size"]),
-        # steps of 0 to 999 there and here
-        "timestep_scale": 1.0,
-        "text_pooled": False,
         "fill": True,
         "learned_sigma": config["pred_sigma"],
         "null_tokens": config["model_max_length"],
@@ -38,6 +35,8 @@ def _knobs(config: Config, keys: Collection[str]) -> dict[str, Any]:
             **NODES,
             "block": {"name": "stdit2"},
             "position": {"name": "sincos", "base": 0, "reference": config["input_sq_size"], "time": "rotary"},
+            # steps of 0 to 999 there and here
+            "time": {"name": "sincos", "scale": 1.0},
             "modulation": {"name": "adaln_sized"},
             "qk_norm": {"name": "rms" if config["qk_norm"] else "none"},
         },

@@ -41,7 +41,8 @@ class AdaLNSized:
     def __init__(self, dim: int, time_dim: int, norm: Callable[[int], nn.Module], *, default_fps: float = 24.0) -> None:
         if time_dim != dim or dim % 3:
             raise ValueError(
-                f"adaln_sized needs time_dim = dim, a multiple of 3, not {time_dim} and {dim}: leave time_dim out"
+                f"adaln_sized needs dit.time.dim = dim, a multiple of 3, not {time_dim} and {dim}: leave the first "
+                "out, and choose such a width"
             )
         self.dim, self.norm, self.default_fps = dim, norm, default_fps
 
