@@ -394,6 +394,7 @@ FULL = {
     "dc_ae_f64c128_1_5_vae": ("dc_original", []),
     "dc_ae_f128c512_mix_vae": ("dc_original", ["dc_ae_f128c512_in_vae"]),
     "hunyuan_vae": ("hunyuan", []),
+    "mochi_vae": ("mochi_original", []),
 }
 
 

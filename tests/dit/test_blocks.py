@@ -156,8 +156,8 @@ def build(name: str, **knobs: Any) -> Any:
 def test_every_block_is_defined() -> None:
     # tests/dit/test_joint.py has the definitions of those with a stream of text
     joint = {"double", "expert", "single", "skiparse_double"}
-    # tests/dit/test_stdit.py compares it with the original implementation
-    assert {name for name, _, _ in DEFINITIONS} | joint | {"stdit"} == set(BLOCKS.names())
+    # tests/dit/test_stdit.py and test_stdit2.py compare them with the original implementation
+    assert {name for name, _, _ in DEFINITIONS} | joint | {"stdit", "stdit2"} == set(BLOCKS.names())
 
 
 @pytest.mark.parametrize(("name", "knobs", "attentions"), DEFINITIONS)

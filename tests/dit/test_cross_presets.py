@@ -86,6 +86,10 @@ OPEN_SORA = {
     "model_max_length": 300,
     "skip_y_embedder": False,
 }
+OPEN_SORA_1_1 = {key: OPEN_SORA[key] for key in OPEN_SORA if key != "skip_y_embedder"} | {
+    "model_max_length": 200,
+    "no_temporal_pos_emb": False,
+}
 RELEASES = {
     "latte_1": Release("latte", LATTE | {"_class_name": "LatteTransformer3DModel"}, LatteTransformer3DModel),
     "osp_1_0": Release("latte", PLAN_1_0, LatteTransformer3DModel),
@@ -94,6 +98,7 @@ RELEASES = {
     "osp_1_3": Release("opensora_plan", PLAN_1_3, PixArtTransformer2DModel),
     "osp_1_3_inpaint": Release("opensora_plan", INPAINT, None),
     "opensora_1_0": Release("stdit", {}, None),
+    "opensora_1_1": Release("stdit2", OPEN_SORA_1_1, None),
     "opensora_1_2": Release("stdit3", OPEN_SORA, None),
 }
 # as published: 1.06B and 2.77B (11.1 GB) of Open-Sora-Plan, 1.21B (4.84 GB) of Open-Sora
@@ -106,6 +111,7 @@ BILLIONS = {
     "osp_1_3_inpaint": 2.78,
     # which its authors count as 724M, of 2 ** 20 each
     "opensora_1_0": 0.76,
+    "opensora_1_1": 0.77,
     "opensora_1_2": 1.21,
 }
 # the classes without a twin in diffusers, layer by layer. Open-Sora: a block is a table, attentions of queries, values
@@ -116,6 +122,13 @@ ATTENTION, MLP, EMBEDDING = 4 * DIM * (DIM + 1), 8 * DIM * DIM + 5 * DIM, (256 +
 AROUND = (T5_DIM + 1) * DIM + (DIM + 1) * DIM + (DIM + 1) * 6 * DIM + (16 + 1) * DIM + 2 * DIM + (DIM + 1) * 32
 SUMS = {
     "opensora_1_0": 28 * (6 * DIM + 3 * ATTENTION + MLP) + EMBEDDING + AROUND,
+    # two tables and shared modulations, norms of heads in both self-attentions; sides and their ratio are embedded to a
+    # third of the width, frames and frames a second to all of it
+    "opensora_1_1": 28 * (9 * DIM + 3 * ATTENTION + MLP + 4 * DIM // 16)
+    + 3 * EMBEDDING
+    + 2 * ((256 + 1) * DIM // 3 + (DIM // 3 + 1) * DIM // 3)
+    + AROUND
+    + (DIM + 1) * 3 * DIM,
     "opensora_1_2": 56 * (6 * DIM + 2 * ATTENTION + MLP + 2 * DIM // 16) + 2 * EMBEDDING + AROUND,
     # v1.3 and, for 8 channels of latents and 4 of mask, embeddings of two layers each
     "osp_1_3_inpaint": 2771981600 + (8 * 4 + 1) * PLAN_DIM + (4 * 4 + 1) * PLAN_DIM + 2 * PLAN_DIM * PLAN_DIM,

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import CogVideoXTransformer3DModel, HunyuanVideoTransformer3DModel
+from diffusers import CogVideoXTransformer3DModel, HunyuanVideoTransformer3DModel, MochiTransformer3DModel
 from torch import Tensor, nn
 
 from videogen.checkpoints.layout import Layout
-from videogen.checkpoints.layouts import cogvideox_dit, hunyuan_dit, opensora_2_dit, osp_suv
+from videogen.checkpoints.layouts import cogvideox_dit, hunyuan_dit, mochi_dit, opensora_2_dit, osp_suv
 from videogen.config import build_part, compose
 from videogen.config.files import presets
 from videogen.dit.parts import Parts
@@ -25,6 +25,7 @@ RELEASES: dict[str, tuple[Layout, type[nn.Module], dict[str, Any]]] = {
     "cogvideox_5b": (cogvideox_dit.LAYOUT, CogVideoXTransformer3DModel, FIVE_B),
     "cogvideox_1_5_5b": (cogvideox_dit.LAYOUT, CogVideoXTransformer3DModel, {**FIVE_B, **NEWER}),
     "hunyuan_video": (hunyuan_dit.LAYOUT, HunyuanVideoTransformer3DModel, {}),
+    "mochi_1": (mochi_dit.LAYOUT, MochiTransformer3DModel, {}),
 }
 
 

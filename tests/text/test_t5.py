@@ -99,6 +99,12 @@ def test_null_is_the_empty_sentence(encoder: T5Encoder) -> None:
     assert encoder.unknown("a zebra") == []
 
 
+def test_null_may_be_no_word_at_all(encoder: T5Encoder, folder: Path) -> None:
+    null = T5Encoder(folder=str(folder), wordless_null=True).null(2)
+    assert torch.equal(null.tokens, encoder.null(2).tokens)
+    assert not null.mask.any()
+
+
 def test_it_is_frozen_and_stays_in_evaluation_mode(encoder: T5Encoder) -> None:
     encoder.train()
     assert not any(module.training for module in encoder.modules())

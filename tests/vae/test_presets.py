@@ -11,9 +11,11 @@ import torch
 from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
+    AutoencoderKLAllegro,
     AutoencoderKLCogVideoX,
     AutoencoderKLHunyuanVideo,
     AutoencoderKLLTXVideo,
+    AutoencoderKLMochi,
     AutoencoderKLWan,
 )
 from torch import nn
@@ -143,6 +145,7 @@ def structured(widths: tuple[int, ...], scale: float) -> dict[str, Any]:
 F32 = (128, 256, 512, 512, 1024, 1024)
 # preset -> family of the checkpoint, class of diffusers, config of the release
 DIFFUSERS: Mapping[str, tuple[str, type[nn.Module], dict[str, Any]]] = {
+    "allegro_vae": ("allegro", AutoencoderKLAllegro, {}),
     "cogvideox_2b_vae": ("cogvideox", AutoencoderKLCogVideoX, {}),
     "cogvideox_5b_vae": ("cogvideox", AutoencoderKLCogVideoX, {"scaling_factor": 0.7}),
     "dc_ae_f128c512_in_vae": ("dc", AutoencoderDC, imagenet(512, (*F32, 2048, 2048), 0.4883)),
@@ -160,6 +163,7 @@ DIFFUSERS: Mapping[str, tuple[str, type[nn.Module], dict[str, Any]]] = {
     "ltx_0_9_0_vae": ("ltx", AutoencoderKLLTXVideo, {}),
     "ltx_0_9_1_vae": ("ltx", AutoencoderKLLTXVideo, LTX_0_9_1),
     "ltx_0_9_5_vae": ("ltx", AutoencoderKLLTXVideo, LTX_0_9_5),
+    "mochi_vae": ("mochi", AutoencoderKLMochi, {}),
     "sd3_vae": ("sd", AutoencoderKL, {**SD3, "scaling_factor": 1.5305, "shift_factor": 0.0609}),
     "sd_vae": ("sd", AutoencoderKL, SD),
     "sdxl_vae": ("sd", AutoencoderKL, {**SD, "scaling_factor": 0.13025}),

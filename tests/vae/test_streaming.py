@@ -13,6 +13,7 @@ from videogen.vae.causal3d import Causal3DVAE
 from videogen.vae.cogvideox import CogVideoXVAE
 from videogen.vae.framewise import FramewiseVAE
 from videogen.vae.ltx import LTXVAE
+from videogen.vae.mochi import MochiVAE
 from videogen.vae.wan import WanVAE
 from videogen.vae.wavelet import WaveletVAE
 
@@ -33,6 +34,14 @@ LONG = {
     "wan": lambda: WanVAE(**NARROW),
     "wan-2.2": lambda: WanVAE(**NARROW, shortcuts=True, patch_size=2),
     "cogvideox": lambda: CogVideoXVAE(base_channels=8, norm_groups=4, num_res_blocks=1),
+    "mochi": lambda: MochiVAE(
+        latent_channels=4,
+        encoder_widths=(4, 4, 8, 8),
+        decoder_widths=(4, 8, 4, 8),
+        num_res_blocks=(1, 1, 1, 1, 1),
+        head_dim=2,
+        norm_groups=2,
+    ),
     "ltx": lambda: LTXVAE(
         latent_channels=4,
         patch_size=2,

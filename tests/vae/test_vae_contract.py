@@ -17,6 +17,16 @@ from videogen.vae._posterior import DiagonalGaussian
 
 # the smallest knobs of the parts that need more than fewer channels and blocks
 TINY: dict[str, dict[str, Any]] = {
+    "allegro": {
+        "base_channels": 4,
+        "channel_multipliers": (1, 2),
+        "num_res_blocks": 1,
+        "time_downsample": (True, True),
+        "time_upsample": (True, True),
+        "norm_groups": 2,
+        "tile": (0, 0, 0),
+        "overlap": (0, 0, 0),
+    },
     "causal3d": {"base_channels": 8, "norm_groups": 4, "num_res_blocks": 1},
     "cogvideox": {"base_channels": 8, "norm_groups": 4, "num_res_blocks": 1},
     "dc": {
@@ -49,6 +59,14 @@ TINY: dict[str, dict[str, Any]] = {
         "decoder_widths": (4, 8, 8),
         "decoder_blocks": (1, 1, 1),
         "upsamplers": (True, True),
+    },
+    "mochi": {
+        "latent_channels": 4,
+        "encoder_widths": (4, 4, 8, 8),
+        "decoder_widths": (4, 8, 4, 8),
+        "num_res_blocks": (1, 1, 1, 1, 1),
+        "head_dim": 2,
+        "norm_groups": 2,
     },
     "vqvae": {"base_channels": 8, "num_res_blocks": 1, "latent_channels": 6, "codebook_size": 16},
     "wan": {"base_channels": 4, "num_res_blocks": 1},

@@ -17,16 +17,24 @@ PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 INDEX = ".index.json"
 #: where training runs of the published projects keep the weights inside a pickle
 NESTED = ("state_dict", "ema_state_dict", "model_state_dict", "model", "module", "ema")
+#: two files that are one autoencoder, as Mochi's: their keys are told apart by the files' names
+HALVES = ("decoder.safetensors", "encoder.safetensors")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a file, or of a folder: one file, or the shards that its index names.
+
+    A file called encoder.safetensors beside one called decoder.safetensors is half of an autoencoder, and so is that:
+    both are read, and "encoder." or "decoder." is put before their keys.
 
     Raises:
         ValueError: truncated, a pickle that holds anything but tensors, two shards with the same key, no file of
             tensors or several; the file is named.
         FileNotFoundError: no such path, or a shard is missing.
     """
+    folder = path if path.is_dir() else path.parent
+    if path.name in HALVES and all((folder / half).is_file() for half in HALVES):
+        return _read_halves(folder)
     if path.is_file():
         return _read_file(path)
     if not path.is_dir():
@@ -35,10 +43,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if indices:
         return _read_shards(indices[0])
     files = sorted(path.glob("*.safetensors")) or sorted(p for p in path.iterdir() if p.suffix in PICKLES)
+    if tuple(file.name for file in files) == HALVES:
+        return _read_halves(path)
     if len(files) != 1:
         found = ", ".join(file.name for file in files) or "none"
         raise ValueError(f"{path} should hold one file of tensors and has {found}: give the file itself")
     return _read_file(files[0])
+
+
+def _read_halves(folder: Path) -> dict[str, Tensor]:
+    return {f"{Path(half).stem}.{key}": tensor for half in HALVES for key, tensor in _read_file(folder / half).items()}
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from videogen.denoiser import DENOISERS, Condition
 from videogen.dit._checks import check_inputs
 from videogen.dit.blocks import BLOCKS, Block, BlockCondition, Kit
+from videogen.dit.codes import clip_axis
 from videogen.dit.embeddings import Size, filled_up, patchify, token_grid, unpatchify
 from videogen.dit.image_tokens.mlp import check_readers
 from videogen.dit.initial import linear, zero_linear
@@ -112,6 +113,7 @@ class DiT(nn.Module):
         branches = max(getattr(module, "branches", 0) for module in self.blocks.modules())
         last = modulations(functools.partial(NORMS.build, norm_out)) if norm_out else modulation
         self.shared, self.modulation = modulation.shared(branches), last.final()
+        self.conditions |= getattr(self.shared, "conditions", frozenset())
         self.skips = LongSkips(stages, dim, text_width or dim) if stages else None
         self.norm = parts.norm(dim) if final_norm else nn.Identity()
         self.out = zero_linear(dim, latent_channels * volume * (1 + learned_sigma))
@@ -139,13 +141,13 @@ class DiT(nn.Module):
         time = self._time(timestep, condition, tokens.dtype)
         # one stream of text can't be at several times; of several, it is at the noisiest
         noisiest = _noisiest(timestep, condition.valid) if timestep.ndim == 2 else timestep
-        text_time = None if timestep.ndim == 1 else self.shared(self._time(noisiest, condition, tokens.dtype))
+        text_time = None if timestep.ndim == 1 else self._time(noisiest, condition, tokens.dtype)
         memo = condition.memo()
         text, words = sentences(condition.text, condition.text_mask, self.text_tokens, memo)
         inner = BlockCondition(
             grid=grid,
-            time=self.shared(time),
-            text_time=text_time,
+            time=self._signals(time, condition, grid, valid),
+            text_time=None if text_time is None else self._signals(text_time, condition, grid, valid),
             rotary=self._rotary(grid, valid, condition),
             text_mask=words,
             image=self.image(condition),
@@ -213,6 +215,13 @@ class DiT(nn.Module):
         time: Tensor = self.time(timestep if timestep.ndim == 2 else timestep[:, None], dtype, condition)
         whole = self.pooled(condition, self.kernel)
         return time if whole is None else time + whole[:, None]
+
+    def _signals(self, time: Tensor, condition: Condition, grid: Size, valid: Tensor | None) -> Tensor:
+        """What all blocks are modulated by, (B, F, …): made of the time, and of the clip if the modulation asks."""
+        if not getattr(self.shared, "conditions", None):
+            return self.shared(time)  # type: ignore[no-any-return]
+        _, frames = clip_axis(grid, 0, time.device, valid)
+        return self.shared(time, condition, frames * self.patch_size[0])  # type: ignore[no-any-return]
 
 
 def _noisiest(timestep: Tensor, valid: Tensor | None) -> Tensor:

@@ -29,6 +29,7 @@ class T5Encoder(nn.Module):
         max_length: the longest sentence, in tokens, the closing `</s>` included.
         fill: fill every sentence up to that, and let what fills it count as words, here and for those who read the
             tokens: CogVideoX and Open-Sora 2.0 were trained that way.
+        wordless_null: the absence of text is no word at all, as in Mochi, and not the empty sentence's closing `</s>`.
         dtype: of the weights and of the features.
 
     Raises:
@@ -45,11 +46,12 @@ class T5Encoder(nn.Module):
         folder: str = "",
         max_length: int = 300,
         fill: bool = False,
+        wordless_null: bool = False,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     ) -> None:
         super().__init__()
         path = _checked(folder)
-        self.max_length, self.fill = max_length, fill
+        self.max_length, self.fill, self.wordless_null = max_length, fill, wordless_null
         self.tokenizer = read_tokenizer(path)
         self.model = read_tower(_model_class(path), path, dtype, TOWER)
         self.eval()
@@ -85,8 +87,9 @@ class T5Encoder(nn.Module):
         return TextFeatures(tokens, words.bool(), None)
 
     def null(self, batch: int) -> TextFeatures:
-        """The features of the empty sentence, `batch` times: `</s>`, alone or filled up."""
-        return self.encode([""] * batch)
+        """The features of the empty sentence, `batch` times: `</s>`, alone, filled up, or masked (`wordless_null`)."""
+        empty = self.encode([""] * batch)
+        return empty._replace(mask=torch.zeros_like(empty.mask)) if self.wordless_null else empty
 
     def unknown(self, sentence: str) -> list[str]:
         """Nothing: the pieces of T5's vocabulary spell any word."""

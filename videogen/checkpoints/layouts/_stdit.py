@@ -1,13 +1,16 @@
-"""What the files of Open-Sora 1.0 and 1.2 have in common: names of layers, and how patches are cut and put together."""
+"""What the files of Open-Sora 1.0 to 1.2 have in common: names of layers, and how patches are cut and put together."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from videogen.checkpoints.layout import Config
 from videogen.checkpoints.transforms import Transform, rearranged
 
-#: the parts of both
+#: the parts of all
 NODES: dict[str, dict[str, Any]] = {
     "modulation": {"name": "adaln_single"},
     "norm": {"name": "layer"},
@@ -43,3 +46,9 @@ def stdit_transforms(knobs: Config) -> dict[str, Transform]:
         r"x_embedder\.proj\.weight": rearranged("d c t h w -> d (c t h w)", **sizes),
         r"final_layer\.linear\..*": rearranged("(t h w c) ... -> (c t h w) ...", **sizes),
     }
+
+
+def frequencies(knobs: Config) -> dict[str, Tensor]:
+    """Those of the rotation by time, over a whole head, which 1.1 and 1.2 store."""
+    head_dim = knobs["dim"] // knobs["num_heads"]
+    return {"rope.freqs": (10000.0 ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)).float()}

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from videogen.checkpoints.layout import Config, Layout
 from videogen.checkpoints.layouts import LAYOUTS
-from videogen.checkpoints.layouts._stdit import NODES, RENAMES, stdit_transforms
+from videogen.checkpoints.layouts._stdit import NODES, RENAMES, frequencies, stdit_transforms
 
 
 def _recognise(config: Config, keys: Collection[str]) -> bool:
@@ -57,12 +54,6 @@ def _renames(knobs: Config) -> list[tuple[str, str]]:
     ]
 
 
-def _constants(knobs: Config) -> dict[str, Tensor]:
-    """The frequencies of the rotation by time."""
-    head_dim = knobs["dim"] // knobs["num_heads"]
-    return {"rope.freqs": (10000.0 ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)).float()}
-
-
 LAYOUT = Layout(
     kind="denoiser",
     part="dit",
@@ -70,7 +61,7 @@ LAYOUT = Layout(
     knobs=_knobs,
     renames=_renames,
     transforms=stdit_transforms,
-    constants=_constants,
+    constants=frequencies,
     untold=("dit.time.default_fps",),
 )
 

@@ -14,7 +14,11 @@ class Modulation(Protocol):
     """Builds the layers of one model; built as `Modulation(dim, time_dim, norm, *, knobs)`, no module itself."""
 
     def shared(self, branches: int) -> nn.Module:
-        """(B, F, time_dim) -> (B, F, …): what is computed once for all blocks, the largest of which has `branches`."""
+        """(B, F, time_dim) -> (B, F, …): what is computed once for all blocks, the largest of which has `branches`.
+
+        One that has `conditions`, fields of the condition that the model then takes, is called with the time, the
+        condition and the number of latent frames of each clip (B or 1, 1).
+        """
         ...
 
     def layer(self, dim: int, branches: int, *, norms: int | None = None, gated: bool = True) -> nn.Module:
