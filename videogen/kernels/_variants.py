@@ -1,4 +1,4 @@
-"""What a Triton kernel ships as: the forms in which its launcher has it compiled, declared so that no card is needed."""
+"""What a Triton kernel ships as: the forms in which it is compiled, declared so that no card is needed."""
 
 from __future__ import annotations
 
