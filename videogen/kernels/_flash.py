@@ -18,7 +18,7 @@ from torch import Tensor
 
 from videogen.kernels._flash_backward import flash_backward_keys, flash_backward_queries
 from videogen.kernels._flash_forward import FULL_MASK, KEY_MASK, NO_MASK, flash_forward
-from videogen.kernels._flash_tiles import Pass, Tile, choose_tile, fitted, packing
+from videogen.kernels._flash_tiles import Pass, Tile, choose_tile, fitted, packed_rows, packing
 from videogen.kernels._triton import INTERPRETED, card, padded
 
 
@@ -202,9 +202,11 @@ def tile_of(kernel: Pass, sides: Sides, knobs: Sequence[int] = ()) -> tuple[Tile
     queries, keys = sides.lengths
     given = dict(zip(Tile._fields, knobs, strict=False))
     free = not (given.get("block_m") or given.get("block_n"))
-    pack = packing(queries, keys, sides.groups, sides.mask_kind) if free and sides.first_q is None else 1
     capability, shared = card(sides.q.device)
     width, itemsize = padded(sides.q.shape[-1]), sides.q.element_size()
+    pack, rows = 1, packed_rows(width, itemsize)
+    if free and sides.first_q is None:
+        pack = packing(queries, keys, sides.groups, sides.mask_kind, rows)
     tile = choose_tile(kernel, width, itemsize, sides.mask_kind, capability=capability, shared=shared, pack=pack)
     if pack == 1:
         tile = fitted(tile, queries, keys)

@@ -11,8 +11,8 @@ from videogen.kernels._triton import padded
 #: the forward kernel, and the two of the backward: gradients of queries, and of keys and values
 Pass = Literal["forward", "queries", "keys"]
 
-#: rows of a tile that holds several short groups, and the longest group that shares one
-PACKED_ROWS, LONGEST_PACKED = 64, 32
+#: most rows of a tile that holds several short groups, and bytes of one: four are kept at a time
+PACKED_ROWS, PACKED_BYTES = 64, 16_384
 
 
 class Tile(NamedTuple):
@@ -62,12 +62,16 @@ HOPPER: Mapping[Pass, Mapping[int, tuple[Tile, Tile]]] = {
 }
 
 
-def packing(queries: int, keys: int, groups: int, mask_kind: int) -> int:
-    """How many groups share one tile: as many as fit where several are short, and their mask isn't one of pairs."""
-    longest = max(queries, keys)
-    if groups == 1 or longest > LONGEST_PACKED or mask_kind == FULL_MASK:
+def packing(queries: int, keys: int, groups: int, mask_kind: int, rows: int) -> int:
+    """How many groups share a tile of `rows`: 1 where fewer than two fit, or where their mask is one of pairs."""
+    if groups == 1 or mask_kind == FULL_MASK:
         return 1
-    return PACKED_ROWS // (1 << max(0, longest - 1).bit_length())
+    return max(1, rows // (1 << max(0, max(queries, keys) - 1).bit_length()))
+
+
+def packed_rows(width: int, itemsize: int) -> int:
+    """Rows of a tile that holds several groups of a padded head_dim `width`."""
+    return max(16, min(PACKED_ROWS, PACKED_BYTES // (width * itemsize)))
 
 
 def choose_tile(
@@ -81,7 +85,8 @@ def choose_tile(
     tile = (HOPPER if capability >= 90 else AMPERE)[kernel][max(64, width)][mask_kind == FULL_MASK]
     if pack > 1:
         # one step, so that there is nothing to load ahead of
-        tile = Tile(PACKED_ROWS, PACKED_ROWS, 4 if width <= 64 else 8, 1)
+        rows = packed_rows(width, itemsize)
+        tile = Tile(rows, rows, 4 if width <= 64 else 8, 1)
     elif itemsize >= 4:
         # float32 has no tensor cores at full precision: operands and products all sit in registers
         side = 64 if kernel == "forward" else 32
@@ -110,8 +115,8 @@ def shared_bytes(kernel: Pass, tile: Tile, width: int, itemsize: int, mask_kind:
 
     Forward: queries, and keys and values a stage. Gradients of queries: queries and the output's gradient, and keys
     and values a stage. Gradients of keys: keys and values, and queries and the output's gradient a stage. A full mask
-    a stage.
+    a stage, where stages overlap.
     """
     kept, moved = (tile.block_n, tile.block_m) if kernel == "keys" else (tile.block_m, tile.block_n)
-    staged = 2 * moved * width * itemsize + (kept * moved if mask_kind == FULL_MASK else 0)
+    staged = 2 * moved * width * itemsize + (kept * moved if mask_kind == FULL_MASK and tile.num_stages > 1 else 0)
     return (1 if kernel == "forward" else 2) * kept * width * itemsize + tile.num_stages * staged
