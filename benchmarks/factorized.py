@@ -34,10 +34,16 @@ PATTERNS: dict[str, Pattern] = {
 ALLOWED = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
 
 
-def rearranged(pattern: Pattern, kernel: Attention, heads: Heads, grid: tuple[int, int, int]) -> Tensor:
-    """As attention is called without axes: copies of q, k and v in groups, the kernel, a copy back."""
+def rearranged(
+    pattern: Pattern, kernel: Attention, heads: Heads, grid: tuple[int, int, int], copies: bool = True
+) -> Tensor:
+    """As attention is called without axes: q, k and v in groups, the kernel, and the inverse.
+
+    Args:
+        copies: each is a copy; otherwise only where no view will do, which depends on the layout and the batch.
+    """
     q, k, v, _, _ = pattern.group(heads, grid, None)
-    out = kernel(*(x.contiguous().transpose(1, 2) for x in (q, k, v)))
+    out = kernel(*((x.contiguous() if copies else x).transpose(1, 2) for x in (q, k, v)))
     return pattern.ungroup(out.transpose(1, 2), grid, None).contiguous()
 
 
@@ -71,6 +77,7 @@ def runs(name: str, options: argparse.Namespace, dtype: torch.dtype) -> dict[str
         "op": {
             "in place": lambda: attend_axes(kernel, *apart, placed),
             "rearranged": lambda: rearranged(pattern, kernel, packed, grid),
+            "views": lambda: rearranged(pattern, kernel, packed, grid, copies=False),
         },
         "layer": {
             "in place": lambda: layers[0](tokens, condition),
@@ -87,11 +94,13 @@ def runs(name: str, options: argparse.Namespace, dtype: torch.dtype) -> dict[str
 def measure(name: str, dtype_name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row a way, the ways of one thing timed in turns."""
     rows = []
+    axes = PATTERNS[name].axes((options.frames, 1, options.positions))
+    assert axes is not None
     with torch.no_grad():
         for part, ways in runs(name, options, getattr(torch, dtype_name)).items():
             outs = {way: run().double() for way, run in ways.items()}
-            if part == "op" and not PATTERNS[name].axes((options.frames, 1, options.positions)).strided:  # type: ignore[union-attr]
-                outs["in place"] = PATTERNS[name].axes((options.frames, 1, options.positions)).scatter(outs["in place"])  # type: ignore[union-attr]
+            if part == "op" and not axes.strided:
+                outs["in place"] = axes.scatter(outs["in place"])
             scale = outs["rearranged"].abs().max()
             for way, out in outs.items():
                 error = float((out - outs["rearranged"]).abs().max() / scale)
@@ -135,6 +144,7 @@ NOTES = (
     "op is what lies between the projections; layer has both projections, without norms and positions",
     "in place: torch's attention reads strides, the groups behind their tokens being heads; of group skip the tokens "
     "are put in order in front of the projection, so that its op holds no copy and its layer two of a third the size",
+    "views: groups of the packed projection as views where torch finds one, copies elsewhere; a batch of one helps it",
     "ms, p20, p80: samples taken in turns, on a CPU of its process's CPU time; speed-up is a ratio of medians",
 )
 

@@ -207,7 +207,9 @@ def tile_of(kernel: Pass, sides: Sides, knobs: Sequence[int] = ()) -> tuple[Tile
     pack, rows = 1, packed_rows(width, itemsize)
     if free and sides.first_q is None:
         pack = packing(queries, keys, sides.groups, sides.mask_kind, rows)
-    tile = choose_tile(kernel, width, itemsize, sides.mask_kind, capability=capability, shared=shared, pack=pack)
+    # to find tokens on two axes takes registers as a mask of pairs does
+    alike = FULL_MASK if sides.q.shape[3] > 1 and pack == 1 else sides.mask_kind
+    tile = choose_tile(kernel, width, itemsize, alike, capability=capability, shared=shared, pack=pack)
     if pack == 1:
         tile = fitted(tile, queries, keys)
     return tile._replace(**{knob: value for knob, value in given.items() if value}), pack

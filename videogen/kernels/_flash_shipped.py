@@ -35,7 +35,8 @@ def _variants(capability: int, dtype: str) -> Iterator[Variant]:
             for head_dim in head_dims:
                 width = padded(head_dim)
                 shared = SHARED[capability]
-                tile = choose_tile(kernel, width, 2, mask_kind, capability=capability, shared=shared, pack=pack)
+                alike = FULL_MASK if runs else mask_kind
+                tile = choose_tile(kernel, width, 2, alike, capability=capability, shared=shared, pack=pack)
                 constants = {
                     "HEAD_DIM": head_dim,
                     "D": width,

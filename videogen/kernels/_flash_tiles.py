@@ -24,40 +24,40 @@ class Tile(NamedTuple):
     num_stages: int
 
 
-# by padded head_dim, then without or with a full mask: large tiles that ptxas compiles for 16-bit inputs without
-# spilling, read from its report and not timed
-AMPERE: Mapping[Pass, Mapping[int, tuple[Tile, Tile]]] = {
+# by padded head_dim, then without a mask, with one of keys, with one of pairs: large tiles that ptxas compiles for 16-bit
+# inputs without spilling, read from its report and not timed; no tile of the backward at head_dim 256 is without
+AMPERE: Mapping[Pass, Mapping[int, tuple[Tile, Tile, Tile]]] = {
     "forward": {
-        64: (Tile(128, 64, 8, 3), Tile(128, 64, 8, 3)),
-        128: (Tile(128, 32, 8, 2), Tile(128, 16, 8, 2)),
-        256: (Tile(32, 32, 8, 2), Tile(32, 16, 8, 2)),
+        64: (Tile(128, 64, 8, 3), Tile(128, 64, 8, 3), Tile(128, 64, 8, 3)),
+        128: (Tile(128, 32, 8, 2), Tile(128, 32, 8, 2), Tile(128, 16, 8, 2)),
+        256: (Tile(32, 32, 8, 2), Tile(32, 32, 8, 2), Tile(32, 16, 8, 2)),
     },
     "queries": {
-        64: (Tile(64, 64, 8, 2), Tile(64, 32, 8, 2)),
-        128: (Tile(64, 32, 8, 2), Tile(64, 16, 8, 2)),
-        256: (Tile(32, 16, 8, 1), Tile(32, 16, 8, 1)),
+        64: (Tile(64, 32, 8, 2), Tile(64, 32, 8, 2), Tile(64, 32, 8, 2)),
+        128: (Tile(32, 32, 4, 2), Tile(32, 32, 4, 1), Tile(32, 16, 4, 1)),
+        256: (Tile(16, 16, 4, 1), Tile(16, 16, 4, 1), Tile(16, 16, 4, 1)),
     },
     "keys": {
-        64: (Tile(64, 64, 8, 2), Tile(32, 64, 8, 2)),
-        128: (Tile(32, 64, 8, 2), Tile(16, 64, 8, 2)),
-        256: (Tile(16, 32, 8, 1), Tile(16, 32, 8, 1)),
+        64: (Tile(32, 64, 8, 2), Tile(32, 64, 8, 2), Tile(32, 32, 4, 2)),
+        128: (Tile(32, 32, 8, 1), Tile(32, 32, 8, 1), Tile(16, 32, 8, 1)),
+        256: (Tile(16, 16, 8, 1), Tile(16, 16, 8, 1), Tile(16, 16, 8, 1)),
     },
 }
-HOPPER: Mapping[Pass, Mapping[int, tuple[Tile, Tile]]] = {
+HOPPER: Mapping[Pass, Mapping[int, tuple[Tile, Tile, Tile]]] = {
     "forward": {
-        64: (Tile(128, 128, 8, 3), Tile(128, 64, 8, 3)),
-        128: (Tile(128, 64, 8, 3), Tile(64, 64, 8, 2)),
-        256: (Tile(64, 64, 8, 2), Tile(64, 32, 8, 2)),
+        64: (Tile(128, 128, 8, 3), Tile(128, 128, 8, 3), Tile(128, 64, 8, 3)),
+        128: (Tile(128, 64, 8, 3), Tile(128, 64, 8, 3), Tile(128, 32, 8, 2)),
+        256: (Tile(64, 64, 8, 2), Tile(64, 64, 8, 2), Tile(64, 32, 8, 2)),
     },
     "queries": {
-        64: (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2)),
-        128: (Tile(64, 64, 8, 2), Tile(64, 32, 8, 2)),
-        256: (Tile(64, 32, 8, 1), Tile(64, 16, 8, 1)),
+        64: (Tile(128, 64, 8, 2), Tile(128, 64, 8, 2), Tile(64, 64, 8, 2)),
+        128: (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(64, 32, 8, 2)),
+        256: (Tile(64, 32, 4, 1), Tile(64, 16, 8, 1), Tile(64, 16, 8, 1)),
     },
     "keys": {
-        64: (Tile(64, 128, 8, 2), Tile(64, 64, 8, 2)),
-        128: (Tile(64, 64, 8, 2), Tile(32, 64, 8, 2)),
-        256: (Tile(32, 64, 8, 1), Tile(16, 64, 8, 1)),
+        64: (Tile(64, 128, 8, 2), Tile(64, 128, 8, 2), Tile(64, 64, 8, 2)),
+        128: (Tile(32, 128, 8, 2), Tile(32, 64, 8, 2), Tile(32, 64, 8, 2)),
+        256: (Tile(32, 64, 8, 1), Tile(32, 64, 8, 1), Tile(16, 64, 8, 1)),
     },
 }
 
@@ -82,11 +82,11 @@ def choose_tile(
     Raises:
         ValueError: no tile fits.
     """
-    tile = (HOPPER if capability >= 90 else AMPERE)[kernel][max(64, width)][mask_kind == FULL_MASK]
+    tile = (HOPPER if capability >= 90 else AMPERE)[kernel][max(64, width)][mask_kind]
     if pack > 1:
         # one step, so that there is nothing to load ahead of
         rows = packed_rows(width, itemsize)
-        tile = Tile(rows, rows, 4 if width <= 64 else 8, 1)
+        tile = Tile(rows, rows, 4 if width <= 64 and capability >= 90 else 8, 1)
     elif itemsize >= 4:
         # float32 has no tensor cores at full precision: operands and products all sit in registers
         side = 64 if kernel == "forward" else 32
