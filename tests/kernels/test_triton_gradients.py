@@ -59,9 +59,9 @@ def rms(x: Tensor) -> float:
 @pytest.mark.parametrize("head_dim", [32, 64, 72, 96, 128, 256])
 def test_errors_are_those_of_torch(head_dim: int, dtype: torch.dtype) -> None:
     # heads of a packed projection; lengths that fill no tile
-    q = random(1, 37, 2, head_dim, dtype=dtype).transpose(1, 2)
-    k, v = random(1, 45, 2, 2, head_dim, dtype=dtype, seed=1).permute(2, 0, 3, 1, 4)
-    grad = random(1, 2, 37, head_dim, dtype=dtype, seed=2)
+    q = random(1, 37, 1, head_dim, dtype=dtype).transpose(1, 2)
+    k, v = random(1, 45, 2, 1, head_dim, dtype=dtype, seed=1).permute(2, 0, 3, 1, 4)
+    grad = random(1, 1, 37, head_dim, dtype=dtype, seed=2)
     wanted = gradients(lambda *x: truth(*x)[0], [q, k, v], grad)
     torchs = gradients(F.scaled_dot_product_attention, [q, k, v], grad)
     found = gradients(ATTENTION, [q, k, v], grad)
@@ -74,8 +74,8 @@ def test_errors_are_those_of_torch(head_dim: int, dtype: torch.dtype) -> None:
 @runs_here
 @pytest.mark.parametrize("mask", ["none", "keys", "keys of heads", "pairs"])
 def test_masks(mask: str) -> None:
-    q, k, v = random(2, 2, 37, 24), random(2, 2, 35, 24, seed=1), random(2, 2, 35, 24, seed=2)
-    shape = {"keys": (2, 35), "keys of heads": (2, 2, 1, 35), "pairs": (2, 2, 37, 35)}.get(mask)
+    q, k, v = random(2, 2, 21, 24), random(2, 2, 19, 24, seed=1), random(2, 2, 19, 24, seed=2)
+    shape = {"keys": (2, 19), "keys of heads": (2, 2, 1, 19), "pairs": (2, 2, 21, 19)}.get(mask)
     given = None if shape is None else random(*shape, seed=3) > 0
     if given is not None:
         # one sample sees nothing at all, one query or head of the other neither
@@ -119,11 +119,11 @@ def test_gradcheck(axes: Axes) -> None:
     mask = torch.rand(2, axes.length, generator=source) > 0.3
     q, k, v = (axes.apart(x) for x in qkv.unbind(2))
     keys = axes.apart(mask)[:, :, None, None]
-    for given in (None, keys):
-        rest = {"mask": given, "first_q": None, "first_k": None, "longest_q": 0, "longest_k": 0, "knobs": []}
-        check = functools.partial(torch.autograd.gradcheck, fast_mode=True, check_undefined_grad=given is None)
-        assert check(functools.partial(flash, **rest), (q, k, v))
-        assert check(functools.partial(flash_packed, mask=given, knobs=[]), (axes.apart(qkv),))
+    rest = {"mask": None, "first_q": None, "first_k": None, "longest_q": 0, "longest_k": 0, "knobs": []}
+    # what becomes of one output's gradient without the other's
+    check = functools.partial(torch.autograd.gradcheck, fast_mode=True, check_undefined_grad=axes.groups == ())
+    assert check(functools.partial(flash, **rest), (q, k, v))
+    assert check(functools.partial(flash_packed, mask=keys, knobs=[]), (axes.apart(qkv),))
 
 
 @runs_here

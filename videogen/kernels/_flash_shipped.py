@@ -7,20 +7,20 @@ from typing import Any
 
 from videogen.kernels._flash_backward import flash_backward_keys, flash_backward_queries
 from videogen.kernels._flash_forward import FULL_MASK, KEY_MASK, NO_MASK, flash_forward
-from videogen.kernels._flash_tiles import PACKED_ROWS, Pass, choose_tile
+from videogen.kernels._flash_tiles import Pass, choose_tile, packed_rows, packing
 from videogen.kernels._triton import SHARED, padded
 from videogen.kernels._variants import Variant
 
 KERNELS: dict[Pass, Any] = {"forward": flash_forward, "queries": flash_backward_queries, "keys": flash_backward_keys}
 
-#: layout -> kind of mask, groups in a tile, segments, tokens on two axes, head_dims
+#: layout -> kind of mask, tokens of a group that shares a tile, segments, tokens on two axes, head_dims
 LAYOUTS = {
-    "dense": (NO_MASK, 1, False, False, (64, 72, 128, 256)),
-    "key mask": (KEY_MASK, 1, False, False, (64, 128)),
-    "mask of pairs": (FULL_MASK, 1, False, False, (64, 128)),
-    "segments": (NO_MASK, 1, True, False, (64, 128)),
-    "runs of tokens": (NO_MASK, 1, False, True, (64, 128)),
-    "groups of 16": (NO_MASK, PACKED_ROWS // 16, False, False, (64, 72, 128)),
+    "dense": (NO_MASK, 0, False, False, (64, 72, 128, 256)),
+    "key mask": (KEY_MASK, 0, False, False, (64, 128)),
+    "mask of pairs": (FULL_MASK, 0, False, False, (64, 128)),
+    "segments": (NO_MASK, 0, True, False, (64, 128)),
+    "runs of tokens": (NO_MASK, 0, False, True, (64, 128)),
+    "groups of 16": (NO_MASK, 16, False, False, (64, 72, 128)),
 }
 
 
@@ -31,9 +31,12 @@ def shipped(capability: int) -> list[Variant]:
 
 def _variants(capability: int, dtype: str) -> Iterator[Variant]:
     for kernel, function in KERNELS.items():
-        for layout, (mask_kind, pack, ragged, runs, head_dims) in LAYOUTS.items():
+        for layout, (mask_kind, short, ragged, runs, head_dims) in LAYOUTS.items():
             for head_dim in head_dims:
-                width = padded(head_dim)
+                width, pack = padded(head_dim), 1
+                if short:
+                    rows = packed_rows(kernel, width, 2, capability)
+                    pack = packing(short, short, 2, mask_kind, rows)
                 shared = SHARED[capability]
                 alike = FULL_MASK if runs else mask_kind
                 tile = choose_tile(kernel, width, 2, alike, capability=capability, shared=shared, pack=pack)

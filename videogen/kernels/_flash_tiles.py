@@ -24,8 +24,8 @@ class Tile(NamedTuple):
     num_stages: int
 
 
-# by padded head_dim, then without a mask, with one of keys, with one of pairs: large tiles that ptxas compiles for 16-bit
-# inputs without spilling, read from its report and not timed; no tile of the backward at head_dim 256 is without
+# by padded head_dim, then without a mask, with one of keys, with one of pairs: large tiles that ptxas compiles for 16
+# bits without spilling, read from its report and not timed; no tile of the backward at head_dim 256 is without
 AMPERE: Mapping[Pass, Mapping[int, tuple[Tile, Tile, Tile]]] = {
     "forward": {
         64: (Tile(128, 64, 8, 3), Tile(128, 64, 8, 3), Tile(128, 64, 8, 3)),
@@ -69,9 +69,11 @@ def packing(queries: int, keys: int, groups: int, mask_kind: int, rows: int) -> 
     return max(1, rows // (1 << max(0, max(queries, keys) - 1).bit_length()))
 
 
-def packed_rows(width: int, itemsize: int) -> int:
+def packed_rows(kernel: Pass, width: int, itemsize: int, capability: int) -> int:
     """Rows of a tile that holds several groups of a padded head_dim `width`."""
-    return max(16, min(PACKED_ROWS, PACKED_BYTES // (width * itemsize)))
+    # two sums and two matrices of scores at once are too many for registers with Ampere's products
+    most = 32 if kernel == "keys" and capability < 90 else PACKED_ROWS
+    return max(16, min(most, PACKED_BYTES // (width * itemsize)))
 
 
 def choose_tile(
@@ -85,7 +87,7 @@ def choose_tile(
     tile = (HOPPER if capability >= 90 else AMPERE)[kernel][max(64, width)][mask_kind]
     if pack > 1:
         # one step, so that there is nothing to load ahead of
-        rows = packed_rows(width, itemsize)
+        rows = packed_rows(kernel, width, itemsize, capability)
         tile = Tile(rows, rows, 4 if width <= 64 and capability >= 90 else 8, 1)
     elif itemsize >= 4:
         # float32 has no tensor cores at full precision: operands and products all sit in registers
