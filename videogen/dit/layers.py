@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from videogen.dit.blocks import BlockCondition, Kit
 from videogen.dit.initial import linear
-from videogen.dit.patterns import Pattern
+from videogen.dit.patterns import Heads, Pattern
+from videogen.dit.rotary import Rotary
+from videogen.kernels import attend_axes
 
 
 class SelfAttention(nn.Module):
@@ -34,12 +37,38 @@ class SelfAttention(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "b n d"], condition: BlockCondition) -> Float[Tensor, "b n d"]:
         """(B, N, D) -> (B, N, D); no token attends to one that isn't valid."""
+        axes = self.pattern.axes(condition.grid) if condition.valid is None else None
+        if axes is None or self.kernel.support.axes:
+            q, k, v = self._turned(self._packed(tokens), condition.rotary)
+            return self._projected(self.pattern.attend(self.kernel, q, k, v, condition.grid, condition.valid))
+        rotary = condition.rotary
+        moved = not axes.strided
+        if moved:
+            # tokens that no stride reaches are put in order while they are one tensor, not three
+            tokens, rotary = axes.gather(tokens), None if rotary is None else rotary.gathered(axes)
+        q, k, v = self._turned(self._apart(tokens) if axes.groups else self._packed(tokens), rotary)
+        out = self._projected(attend_axes(self.kernel, q, k, v, axes.gathered if moved else axes))
+        return axes.scatter(out) if moved else out
+
+    def _packed(self, tokens: Tensor) -> Heads:
+        """Queries, keys and values (B, N, heads, head_dim), of a token side by side."""
         heads = "b n (three heads c) -> three b n heads c"
-        q, k, v = rearrange(self.qkv(tokens), heads, three=3, heads=self.num_heads).unbind(0)
-        q, k = self.norm_q(q), self.norm_k(k)
-        if condition.rotary is not None:
-            q, k = condition.rotary.turn(q), condition.rotary.turn(k)
-        attended = self.pattern.attend(self.kernel, q, k, v, condition.grid, condition.valid)
+        return Heads(*rearrange(self.qkv(tokens), heads, three=3, heads=self.num_heads).unbind(0))
+
+    def _apart(self, tokens: Tensor) -> Heads:
+        """The same as three tensors: a token's heads next to its neighbour's, so that positions can count as heads."""
+        if type(self.qkv) is not nn.Linear or self.qkv._forward_hooks or self.qkv._forward_pre_hooks:
+            # what stands in for the layer, as an adapter does, or listens to it gets its call
+            return self._packed(tokens)
+        biases = (None,) * 3 if self.qkv.bias is None else self.qkv.bias.chunk(3)
+        products = (F.linear(tokens, *part) for part in zip(self.qkv.weight.chunk(3), biases, strict=True))
+        return Heads(*(x.unflatten(-1, (self.num_heads, -1)) for x in products))
+
+    def _turned(self, heads: Heads, rotary: Rotary | None) -> Heads:
+        q, k = self.norm_q(heads.q), self.norm_k(heads.k)
+        return Heads(q, k, heads.v) if rotary is None else Heads(rotary.turn(q), rotary.turn(k), heads.v)
+
+    def _projected(self, attended: Tensor) -> Tensor:
         out: Tensor = self.out(attended.flatten(2))
         return out
 

@@ -10,7 +10,7 @@ from einops import rearrange
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
-from videogen.kernels import Attention
+from videogen.kernels import Attention, Axes, attend_axes
 
 Grid = tuple[int, int, int]
 
@@ -39,7 +39,10 @@ class Groups(NamedTuple):
 
 
 class Pattern:
-    """All tokens attend to all: the base of the other patterns, which override `split` and `join`, or `mask`."""
+    """All tokens attend to all: the base of the other patterns, which override `split` and `join`, or `mask`.
+
+    One whose groups lie on axes of the grid overrides `axes` too, and is then attended to without being moved.
+    """
 
     #: whether `mask` says anything
     masks: ClassVar[bool] = False
@@ -54,9 +57,16 @@ class Pattern:
         valid: Bool[Tensor, "b n"] | None,
     ) -> Shaped[Tensor, "b n heads head_dim"]:
         """Attention of tokens on a (T, H, W) grid, N = T * H * W; nobody attends to a token that isn't valid."""
+        axes = self.axes(grid) if valid is None else None
+        if axes is not None:
+            return attend_axes(kernel, q, k, v, axes)
         q, k, v, mask, order = self.group(Heads(q, k, v), grid, valid)
         out = kernel(*(x.transpose(1, 2) for x in (q, k, v)), mask=mask)
         return self.ungroup(out.transpose(1, 2), grid, order)
+
+    def axes(self, grid: Grid) -> Axes | None:
+        """The groups of unpadded tokens as axes of the sequence; None where `split` or `mask` alone tells them."""
+        return None
 
     def group(self, tokens: Heads, grid: Grid, valid: Bool[Tensor, "b n"] | None) -> Groups:
         """The tokens of a grid in the groups that attend to themselves, and who may attend to whom in there."""
@@ -113,9 +123,17 @@ class Pattern:
 class Full(Pattern):
     """Every token attends to every other."""
 
+    def axes(self, grid: Grid) -> Axes:
+        """All tokens on one axis."""
+        return Axes.of(_volume(grid))
+
 
 class Spatial(Pattern):
     """Tokens attend within their frame."""
+
+    def axes(self, grid: Grid) -> Axes:
+        """Frames of tokens."""
+        return Axes.of(grid[0], grid[1] * grid[2], groups=(0,))
 
     def split(self, x: Shaped[Tensor, "b n *rest"], grid: Grid) -> Shaped[Tensor, "bg m *rest"]:
         """(B, T * S, …) -> (B * T, S, …)."""
@@ -128,6 +146,10 @@ class Spatial(Pattern):
 
 class Temporal(Pattern):
     """Tokens attend along time, to those of their own row and column."""
+
+    def axes(self, grid: Grid) -> Axes:
+        """Tokens in steps of a frame."""
+        return Axes.of(grid[0], grid[1] * grid[2], groups=(1,))
 
     def split(self, x: Shaped[Tensor, "b n *rest"], grid: Grid) -> Shaped[Tensor, "bg m *rest"]:
         """(B, T * S, …) -> (B * S, T, …)."""
@@ -171,6 +193,10 @@ class SkipSingle(_Skip):
     def __init__(self, k: int, multiple: int = 1, over_padding: bool = False) -> None:
         super().__init__(k, k * multiple, over_padding)
 
+    def axes(self, grid: Grid) -> Axes | None:
+        """Tokens in steps of k, where nothing is filled up."""
+        return None if self.fills(grid) else Axes.of(_volume(grid) // self.k, self.k, groups=(1,))
+
     def split(self, x: Shaped[Tensor, "b n *rest"], grid: Grid) -> Shaped[Tensor, "bg m *rest"]:
         """(B, N, …) -> (B * k, N / k, …)."""
         return rearrange(_filled(x, self.multiple), "b (m k) ... -> (b k) m ...", k=self.k)
@@ -190,6 +216,10 @@ class SkipGroup(_Skip):
 
     def __init__(self, k: int, over_padding: bool = False) -> None:
         super().__init__(k, k * k, over_padding)
+
+    def axes(self, grid: Grid) -> Axes | None:
+        """Tokens in runs of k, the runs in steps of k, where nothing is filled up."""
+        return None if self.fills(grid) else Axes.of(_volume(grid) // self.k**2, self.k, self.k, groups=(1,))
 
     def split(self, x: Shaped[Tensor, "b n *rest"], grid: Grid) -> Shaped[Tensor, "bg m *rest"]:
         """(B, N, …) -> (B * k, N / k, …)."""
@@ -214,6 +244,13 @@ class Window(Pattern):
 
     def __init__(self, size: Grid, shift: Grid = (0, 0, 0)) -> None:
         self.size, self.shift = size, shift
+
+    def axes(self, grid: Grid) -> Axes | None:
+        """Boxes and their tokens along each axis of the grid, where no box stands over."""
+        if self.fills(grid):
+            return None
+        pairs = [(length // size, size) for length, (size, _, _) in zip(grid, self._boxes(grid), strict=True)]
+        return Axes.of(*(count for pair in pairs for count in pair), groups=(0, 2, 4))
 
     def order(self, valid: Bool[Tensor, "b n"], grid: Grid) -> Int[Tensor, "b n"]:
         """Each clip rolled to the corner of its grid."""

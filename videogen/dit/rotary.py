@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from videogen.dit.arithmetic import mix, scaled
+from videogen.kernels import Axes
 
 Pairs = Literal["half", "axis_half", "interleaved"]
 
@@ -40,6 +41,12 @@ class Rotary(NamedTuple):
         # two passes over x instead of the six of a product for each half
         partners = _partners(wide, self.runs)
         return mix(scaled(wide, self.cos, wide is not x), self.sin, partners).to(x.dtype)
+
+    def gathered(self, axes: Axes) -> Rotary:
+        """For tokens in the order of `axes.gather`."""
+        if self.cos.ndim == 3:
+            return Rotary(axes.gather(self.cos[None])[0], axes.gather(self.sin[None])[0], self.runs)
+        return Rotary(axes.gather(self.cos), axes.gather(self.sin), self.runs)
 
     def moved(self, index: Int[Tensor, "b n"]) -> Rotary:
         """Each token of a sample turned as the one at that index of the grid."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Protocol
 
+from videogen.kernels._axes import Axes, attend_axes
 from videogen.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+__all__ = ["ATTENTION", "Attention", "Axes", "Support", "attend_axes"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Support:
         max_head_dim: the largest head_dim, or None for any.
         mask: takes a key mask (B, L) or a full mask (B, heads, N, L), bool, True = attend.
         backward: gradients flow through it.
+        axes: has `within(q, k, v, axes, mask=None)`, which reads groups of tokens where they lie; see `attend_axes`.
     """
 
     dtypes: frozenset[str]
@@ -28,6 +32,7 @@ class Support:
     max_head_dim: int | None
     mask: bool
     backward: bool
+    axes: bool = False
 
 
 class Attention(Protocol):

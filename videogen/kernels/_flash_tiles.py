@@ -1,0 +1,124 @@
+"""Which tile a FlashAttention kernel works on: by card, head_dim, dtype and mask, and within shared memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from videogen.kernels._flash_forward import FULL_MASK
+from videogen.kernels._triton import padded
+
+#: the forward kernel, and the two of the backward: gradients of queries, and of keys and values
+Pass = Literal["forward", "queries", "keys"]
+
+#: most rows of a tile that holds several short groups, and bytes of one: four are kept at a time
+PACKED_ROWS, PACKED_BYTES = 64, 16_384
+
+
+class Tile(NamedTuple):
+    """Queries and keys of one step, and how many warps and pipeline stages work on it."""
+
+    block_m: int
+    block_n: int
+    num_warps: int
+    num_stages: int
+
+
+# by padded head_dim, then without a mask, with one of keys, with one of pairs: large tiles that ptxas compiles for 16
+# bits without spilling, read from its report and not timed; no tile of the backward at head_dim 256 is without
+AMPERE: Mapping[Pass, Mapping[int, tuple[Tile, Tile, Tile]]] = {
+    "forward": {
+        64: (Tile(128, 64, 8, 3), Tile(128, 64, 8, 3), Tile(128, 64, 8, 3)),
+        128: (Tile(128, 32, 8, 2), Tile(128, 32, 8, 2), Tile(128, 16, 8, 2)),
+        256: (Tile(32, 32, 8, 2), Tile(32, 32, 8, 2), Tile(32, 16, 8, 2)),
+    },
+    "queries": {
+        64: (Tile(64, 32, 8, 2), Tile(64, 32, 8, 2), Tile(64, 32, 8, 2)),
+        128: (Tile(32, 32, 4, 2), Tile(32, 32, 4, 1), Tile(32, 16, 4, 1)),
+        256: (Tile(16, 16, 4, 1), Tile(16, 16, 4, 1), Tile(16, 16, 4, 1)),
+    },
+    "keys": {
+        64: (Tile(32, 64, 8, 2), Tile(32, 64, 8, 2), Tile(32, 32, 4, 2)),
+        128: (Tile(32, 32, 8, 1), Tile(32, 32, 8, 1), Tile(16, 32, 8, 1)),
+        256: (Tile(16, 16, 8, 1), Tile(16, 16, 8, 1), Tile(16, 16, 8, 1)),
+    },
+}
+HOPPER: Mapping[Pass, Mapping[int, tuple[Tile, Tile, Tile]]] = {
+    "forward": {
+        64: (Tile(128, 128, 8, 3), Tile(128, 128, 8, 3), Tile(128, 64, 8, 3)),
+        128: (Tile(128, 64, 8, 3), Tile(128, 64, 8, 3), Tile(128, 32, 8, 2)),
+        256: (Tile(64, 64, 8, 2), Tile(64, 64, 8, 2), Tile(64, 32, 8, 2)),
+    },
+    "queries": {
+        64: (Tile(128, 64, 8, 2), Tile(128, 64, 8, 2), Tile(64, 64, 8, 2)),
+        128: (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(64, 32, 8, 2)),
+        256: (Tile(64, 32, 4, 1), Tile(64, 16, 8, 1), Tile(64, 16, 8, 1)),
+    },
+    "keys": {
+        64: (Tile(64, 128, 8, 2), Tile(64, 128, 8, 2), Tile(64, 64, 8, 2)),
+        128: (Tile(32, 128, 8, 2), Tile(32, 64, 8, 2), Tile(32, 64, 8, 2)),
+        256: (Tile(32, 64, 8, 1), Tile(32, 64, 8, 1), Tile(16, 64, 8, 1)),
+    },
+}
+
+
+def packing(queries: int, keys: int, groups: int, mask_kind: int, rows: int) -> int:
+    """How many groups share a tile of `rows`: 1 where fewer than two fit, or where their mask is one of pairs."""
+    if groups == 1 or mask_kind == FULL_MASK:
+        return 1
+    return max(1, rows // (1 << max(0, max(queries, keys) - 1).bit_length()))
+
+
+def packed_rows(kernel: Pass, width: int, itemsize: int, capability: int) -> int:
+    """Rows of a tile that holds several groups of a padded head_dim `width`."""
+    # two sums and two matrices of scores at once are too many for registers with Ampere's products
+    most = 32 if kernel == "keys" and capability < 90 else PACKED_ROWS
+    return max(16, min(most, PACKED_BYTES // (width * itemsize)))
+
+
+def choose_tile(
+    kernel: Pass, width: int, itemsize: int, mask_kind: int, *, capability: int, shared: int, pack: int = 1
+) -> Tile:
+    """The tile for a padded head_dim `width`, made smaller until its buffers fit `shared` bytes of shared memory.
+
+    Raises:
+        ValueError: no tile fits.
+    """
+    tile = (HOPPER if capability >= 90 else AMPERE)[kernel][max(64, width)][mask_kind]
+    if pack > 1:
+        # one step, so that there is nothing to load ahead of
+        rows = packed_rows(kernel, width, itemsize, capability)
+        tile = Tile(rows, rows, 4 if width <= 64 and capability >= 90 else 8, 1)
+    elif itemsize >= 4:
+        # float32 has no tensor cores at full precision: operands and products all sit in registers
+        side = 64 if kernel == "forward" else 32
+        tile = Tile(min(side, tile.block_m), min(32, tile.block_n), tile.num_warps, min(2, tile.num_stages))
+    while shared_bytes(kernel, tile, width, itemsize, mask_kind) > shared:
+        if tile.num_stages > 1:
+            tile = tile._replace(num_stages=tile.num_stages - 1)
+        elif pack > 1 or max(tile.block_m, tile.block_n) <= 16:
+            raise ValueError(f"no tile of head_dim {width} fits {shared} bytes of shared memory: use attention=sdpa")
+        elif tile.block_n > 16:
+            tile = tile._replace(block_n=tile.block_n // 2)
+        else:
+            tile = tile._replace(block_m=tile.block_m // 2)
+    return tile
+
+
+def fitted(tile: Tile, queries: int, keys: int) -> Tile:
+    """No larger than the sequences need."""
+    return tile._replace(
+        block_m=min(tile.block_m, padded(max(1, queries))), block_n=min(tile.block_n, padded(max(1, keys)))
+    )
+
+
+def shared_bytes(kernel: Pass, tile: Tile, width: int, itemsize: int, mask_kind: int) -> int:
+    """Upper bound of the shared memory of a tile: what is kept once, and what is loaded a stage.
+
+    Forward: queries, and keys and values a stage. Gradients of queries: queries and the output's gradient, and keys
+    and values a stage. Gradients of keys: keys and values, and queries and the output's gradient a stage. A full mask
+    a stage, where stages overlap.
+    """
+    kept, moved = (tile.block_n, tile.block_m) if kernel == "keys" else (tile.block_m, tile.block_n)
+    staged = 2 * moved * width * itemsize + (kept * moved if mask_kind == FULL_MASK and tile.num_stages > 1 else 0)
+    return (1 if kernel == "forward" else 2) * kept * width * itemsize + tile.num_stages * staged
