@@ -14,7 +14,8 @@ from torch import Tensor, nn
 def watched(part: Any, stage: str) -> Iterator[None]:
     """Inside the `with` block, the first layer of a float16 part that gives NaN or infinity ends the computation.
 
-    Nothing is watched in other dtypes, whose range is wide enough: what they give is checked where it comes out.
+    Nothing is watched in other dtypes, whose range is wide enough (bfloat16's is float32's): what they give is checked
+    where it comes out.
 
     Args:
         part: an `nn.Module`; anything else isn't watched.

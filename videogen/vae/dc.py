@@ -5,32 +5,17 @@ After "Deep Compression Autoencoder for Efficient High-Resolution Diffusion Mode
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
 from typing import Literal
 
 from einops import rearrange
 from torch import Tensor, nn
 
 from videogen.vae import VAES, VAESpec
-from videogen.vae._dc import (
-    ChannelRMSNorm,
-    Downsample,
-    Downsampling,
-    EfficientViTBlock,
-    ResBlock,
-    Upsample,
-    Upsampling,
-    averaged,
-    check_split,
-    repeated,
-)
+from videogen.vae._dc import Downsampling, Upsampling
+from videogen.vae._dc_halves import Decoder, Encoder
 from videogen.vae._deterministic import Deterministic
 from videogen.vae._lean import few_at_a_time
 from videogen.vae._streaming import CausalVAE, StreamCache
-
-#: channels of a head, and the scales of queries, keys and values
-Attention = tuple[int, tuple[int, ...]]
 
 
 @VAES.register("dc", aliases=("dcae",))
@@ -136,81 +121,6 @@ class DeepCompressionAE(CausalVAE):
     def decode_chunk(self, latents: Tensor, cache: StreamCache | None) -> Tensor:
         """Latents (B, C, T, h, w) -> video (B, 3, T, H, W)."""
         return _frame_by_frame(self.decoder, latents, self.spec.spatial_stride)
-
-
-class Encoder(nn.Module):
-    """Frames (N, 3, H, W) -> latents (N, C, H/32, W/32)."""
-
-    def __init__(
-        self,
-        latent: int,
-        widths: Sequence[int],
-        blocks: Sequence[int],
-        kinds: Sequence[bool],
-        attention: Attention,
-        downsample: Downsampling,
-        shortcut: bool,
-    ) -> None:
-        super().__init__()
-        check_split("encoder_shortcut", widths[-1], latent, shortcut)
-        self.latent, self.shortcut = latent, shortcut
-        self.conv_in = (
-            nn.Conv2d(3, widths[0], 3, padding=1) if blocks[0] else Downsample(3, widths[1], downsample, shortcut=False)
-        )
-        levels = [_blocks(*level, attention) for level in zip(widths, blocks, kinds, strict=True)]
-        for level, (source, width) in zip(levels, pairwise(widths), strict=False):
-            # a level without blocks is the convolution of the pixels, which has halved them
-            if len(level):
-                level.append(Downsample(source, width, downsample))
-        self.levels = nn.Sequential(*levels)
-        self.out = nn.Conv2d(widths[-1], latent, 3, padding=1)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        h = self.levels(self.conv_in(frames))
-        latents: Tensor = self.out(h)
-        return latents + averaged(h, self.latent) if self.shortcut else latents
-
-
-class Decoder(nn.Module):
-    """Latents (N, C, H/32, W/32) -> frames (N, 3, H, W); the levels coarsest first."""
-
-    def __init__(
-        self,
-        latent: int,
-        widths: Sequence[int],
-        blocks: Sequence[int],
-        kinds: Sequence[bool],
-        attention: Attention,
-        upsample: Upsampling,
-        *,
-        batch_norm: bool,
-        shortcut: bool,
-        activation: nn.Module,
-    ) -> None:
-        super().__init__()
-        check_split("decoder_shortcut", widths[-1], latent, shortcut)
-        self.shortcut, self.conv_in = shortcut, nn.Conv2d(latent, widths[-1], 3, padding=1)
-        levels = [_blocks(*level, attention, batch_norm) for level in zip(widths, blocks, kinds, strict=True)]
-        for level, (width, source) in zip(levels, pairwise(widths), strict=False):
-            if len(level):
-                level.insert(0, Upsample(source, width, upsample))
-        self.levels = nn.Sequential(*reversed(levels))
-        finest = widths[0] if blocks[0] else widths[1]
-        self.norm, self.activation = ChannelRMSNorm(finest), activation
-        self.out = nn.Conv2d(finest, 3, 3, padding=1) if blocks[0] else Upsample(finest, 3, upsample, shortcut=False)
-
-    def forward(self, latents: Tensor) -> Tensor:
-        h = self.conv_in(latents)
-        if self.shortcut:
-            h = h + repeated(latents, h.shape[1])
-        frames: Tensor = self.out(self.activation(self.norm(self.levels(h))))
-        return frames
-
-
-def _blocks(width: int, count: int, attends: bool, attention: Attention, batch_norm: bool = False) -> nn.Sequential:
-    if attends:
-        return nn.Sequential(*(EfficientViTBlock(width, *attention) for _ in range(count)))
-    return nn.Sequential(*(ResBlock(width, batch_norm=batch_norm) for _ in range(count)))
 
 
 def _frame_by_frame(half: nn.Module, x: Tensor, stride: int) -> Tensor:
