@@ -5,8 +5,6 @@ After "Neural Discrete Representation Learning" (arXiv 1711.00937).
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -80,9 +78,9 @@ class Codebook(nn.Module):
         dtype = torch.promote_types(rows.dtype, torch.float32)
         codes = self.embeddings.to(dtype)
         norms = codes.square().sum(1)
-        # |row - code|^2 without |row|^2, which is the same for all codes; autocast, which the meta device doesn't know,
-        # would multiply in the coarser type
-        with nullcontext() if rows.is_meta else torch.autocast(rows.device.type, enabled=False):
+        # |row - code|^2 without |row|^2, which is the same for all codes; autocast would multiply in the coarser type,
+        # though not on the meta device, which has none
+        with torch.autocast("cpu" if rows.is_meta else rows.device.type, enabled=False):
             pieces = [
                 torch.addmm(norms, piece.to(dtype), codes.T, alpha=-2).argmin(1) for piece in torch.split(rows, ROWS)
             ]
