@@ -35,6 +35,8 @@ ALLOWED = 1e-5
 ALLOWED_ROUNDING = 1.5
 # of the steps: fractions that are whole numbers when they are multiplied by 1000
 MOMENTS = [1 - (index + 1) / 8 for index in range(7)]
+# one of each kind: factorised, full 3D with text read, full 3D with text joined. To compile takes longer than to run
+COMPILED = ("latte", "wan", "hunyuan")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 COLUMNS = [
     *("family", "layers", "tokens", "dtype", "mode", "error", "diffusers s/step", "videogen s/step"),
@@ -94,7 +96,7 @@ def compare(family: str, options: argparse.Namespace) -> Iterator[dict[str, Any]
     """One family in all dtypes and modes."""
     peer, models = PEERS[family], pair(PEERS[family])
     truth = None
-    for mode in options.modes:
+    for mode in [mode for mode in options.modes if mode == "eager" or family in options.compiled]:
         for name in options.dtypes:
             theirs, ours = (copy.deepcopy(model).to(DTYPES[name]) for model in models)
             if mode == "compiled":
@@ -169,6 +171,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--families", nargs="+", choices=PEERS, default=list(PEERS))
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--modes", nargs="+", choices=["eager", "compiled"], default=["eager", "compiled"])
+    parser.add_argument("--compiled", nargs="*", choices=PEERS, default=COMPILED, help="families to compile as well")
     parser.add_argument("--rounds", type=int, default=5, help="samples of each")
     parser.add_argument("--steps", type=int, choices=range(1, 8), default=3, help="of a sampler under one text")
     parser.add_argument("--threads", type=int, default=2)

@@ -149,7 +149,7 @@ PEERS = {
         # 5B
         {"num_attention_heads": 24, "num_layers": 1, "use_rotary_positional_embeddings": True},
         cogvideox,
-        (2, 20, 30),
+        (2, 30, 40),
         226,
         order="b t c h w",
         whole_times=True,

@@ -9,6 +9,7 @@ import torch
 from allocations import Allocations
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from videogen.bounded.memory import Peak, on_meta
@@ -109,6 +110,49 @@ def test_every_part_has_a_group(kind: str, name: str) -> None:
     assert set(held) | set(flops) <= set(GROUPS) - {OTHER}
     assert held.total() == sum(value.numel() for value in model.parameters())
     assert {"embed", "attention projections", "attention scores", "MLP", "modulation", "out"} <= set(flops)
+
+
+@pytest.mark.parametrize(
+    ("parts", "knobs"),
+    [
+        ({}, {"depth": 5}),
+        ({"modulation": "adaln_single"}, {"layers": "[[spatial, temporal]*2, temporal(time_code=1)]", "depth": 5}),
+        ({"block": "skiparse"}, {"layers": "[skiparse(mode=single), skiparse(mode=group), skiparse*2]", "depth": 4}),
+        ({"block": "double", "norm": "rms"}, {"layers": "[double*2, single*3, double(last=true)]", "depth": 6}),
+        ({"block": "skiparse_double"}, {"depth": 5, "stages": (2, 1, 2)}),
+    ],
+)
+def test_layers_that_are_alike_take_as_much_as_the_one_that_is_run(
+    parts: dict[str, Any], knobs: dict[str, Any]
+) -> None:
+    model, inputs = hollow_dit(3, 10, parts, dim=24, num_heads=2, **knobs), INPUTS._replace(latents=(3, 3, 16, 18))
+    # once before, for what is kept between runs
+    denoising_cost(model, inputs)
+    for dtype in (torch.float32, torch.bfloat16):
+        every = denoising_cost(model.to(dtype), inputs, dtype, every_layer=True)
+        assert denoising_cost(model, inputs, dtype) == every
+    assert all("forward" not in vars(block) for block in model.blocks)
+
+
+def test_of_layers_that_are_alike_one_is_run() -> None:
+    model = hollow_dit(3, 10, {}, dim=24, depth=6, num_heads=2)
+    run: list[int] = []
+
+    def note(module: nn.Module, given: Any) -> None:
+        run.extend(index for index, block in enumerate(model.blocks) if block.mlp is module)
+
+    handle = register_module_forward_pre_hook(note)
+    try:
+        denoising_cost(model, INPUTS)
+        assert run == [0]
+        run.clear()
+        # another width of one of them, and a word in another that no tensor shows
+        model.blocks[2].mlp = nn.Sequential(nn.Linear(24, 5, device="meta"), nn.GELU(), nn.Linear(5, 24, device="meta"))
+        model.blocks[4].mlp[1] = nn.GELU(approximate="none")
+        denoising_cost(model, INPUTS)
+        assert run == [0, 2, 4]
+    finally:
+        handle.remove()
 
 
 def test_groups_are_told_by_names() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,8 +40,8 @@ def mix(start: Tensor, factor: Tensor, x: Tensor) -> Tensor:
     return torch.addcmul(start, factor, x, out=x if fits else None)
 
 
-def linear_gelu(layer: nn.Module, x: Float[Tensor, "*shape d"], approximate: Literal["tanh", "none"]) -> Tensor:
-    """GELU of a linear layer, (…, D) -> (…, hidden)."""
+def linear_gelu(layer: nn.Module, x: Float[Tensor, "*shape d"], approximate: str) -> Tensor:
+    """GELU of a linear layer, (…, D) -> (…, hidden); `approximate` is "tanh" or "none"."""
     # what stands in for a layer, as an adapter does, has a product of its own
     if type(layer) is not nn.Linear or torch.is_grad_enabled():
         return F.gelu(layer(x), approximate=approximate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from videogen.bounded.memory import Peak
 from videogen.denoiser import Condition
 from videogen.profiling.groups import SCORES, group_of
 from videogen.profiling.meter import Meter
+from videogen.profiling.repeats import Repeats
 
 #: of an image in CLIP's towers with patches of 14: 16 x 16 and one for the whole
 CLIP_TOKENS = 257
@@ -77,18 +79,21 @@ def _image_tokens(denoiser: Any, frames: int, text_dim: int) -> tuple[int, int]:
     return frames * getattr(denoiser, "image_tokens_per_frame", 0) or CLIP_TOKENS, text_dim
 
 
-def denoising_cost(denoiser: Any, inputs: Inputs, dtype: torch.dtype = torch.float32) -> Cost:
+def denoising_cost(
+    denoiser: Any, inputs: Inputs, dtype: torch.dtype = torch.float32, *, every_layer: bool = False
+) -> Cost:
     """One step, the first of a clip: the following ones leave out what depends on the text alone.
 
     Args:
         denoiser: on the meta device, in `dtype`.
         inputs: their shapes.
         dtype: of latents and text.
+        every_layer: run those too that are like one that was run, which finds the same and takes longer.
 
     Raises:
         ValueError: sizes that the denoiser refuses.
     """
-    return _cost(denoiser, lambda: denoiser(*inputs.draw(denoiser, dtype)), group_of, SCORES)
+    return _cost(denoiser, lambda: denoiser(*inputs.draw(denoiser, dtype)), group_of, SCORES, every_layer)
 
 
 def decoding_cost(vae: Any, latents: tuple[int, int, int, int], batch: int, dtype: torch.dtype = torch.float32) -> Cost:
@@ -103,8 +108,17 @@ def decoding_cost(vae: Any, latents: tuple[int, int, int, int], batch: int, dtyp
     return _cost(vae, lambda: vae.decode(torch.empty(batch, *latents, dtype=dtype)), lambda path: "VAE", None)
 
 
-def _cost(module: nn.Module, run: Callable[[], Any], group: Callable[[str], str], scores: str | None) -> Cost:
+def _cost(
+    module: nn.Module,
+    run: Callable[[], Any],
+    group: Callable[[str], str],
+    scores: str | None,
+    every_layer: bool = True,
+) -> Cost:
     module.eval()
-    with Peak() as peak, Meter(module, group, scores) as meter:
+    with contextlib.ExitStack() as stack:
+        peak, meter = stack.enter_context(Peak()), stack.enter_context(Meter(module, group, scores))
+        if not every_layer:
+            stack.enter_context(Repeats(module, peak, meter))
         run()
     return Cost(meter.flops, peak.bytes)
