@@ -97,14 +97,13 @@ def test_it_equals_diffusers(randomised, distance, config: dict[str, Any], size:
 @pytest.mark.parametrize(("trim", "frames"), [("levels", 1), ("levels", 19), ("end", 13)])
 @torch.no_grad()
 def test_a_stream_equals_the_whole_clip(randomised, streamed, distance, trim: str, frames: int) -> None:
-    vae = randomised(MochiVAE(**TINY, trim=trim)).double()
-    source = torch.Generator().manual_seed(1)
-    video = torch.rand(1, 3, frames, 8, 16, generator=source, dtype=torch.float64) * 2 - 1
+    vae = randomised(MochiVAE(**TINY, trim=trim))
+    video = torch.rand(1, 3, frames, 8, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
     latents = vae.encode(video).mode()
     decoded = vae.decode(latents)
     for size in (1, 2, 4):
-        assert distance(streamed(vae.encode_stream, video, size), latents) < 1e-11
-        assert distance(streamed(vae.decode_stream, latents, size), decoded) < 1e-11
+        assert distance(streamed(vae.encode_stream, video, size), latents) < 1e-5
+        assert distance(streamed(vae.decode_stream, latents, size), decoded) < 1e-5
 
 
 @torch.no_grad()
