@@ -143,7 +143,7 @@ def main() -> None:
 NOTES = (
     "op is what lies between the projections; layer has both projections, without norms and positions",
     "in place: torch's attention reads strides, the groups behind their tokens being heads; of group skip the tokens "
-    "are put in order in front of the projection, so that its op holds no copy and its layer two of a third the size",
+    "are put in order in front of the projection, so that its op holds no copy, and its layer two copies for four",
     "views: groups of the packed projection as views where torch finds one, copies elsewhere; a batch of one helps it",
     "ms, p20, p80: samples taken in turns, on a CPU of its process's CPU time; speed-up is a ratio of medians",
 )

@@ -100,7 +100,7 @@ def flash(
 
 
 @flash.register_fake
-def _(q, k, v, mask, first_q, first_k, longest_q, longest_k, knobs):  # type: ignore[no-untyped-def]
+def _(q, k, v, mask, first_q, first_k, longest_q, longest_k, knobs):
     sides = Sides(q, k, v, mask, first_q, first_k, longest_q, longest_k)
     return torch.empty_like(q), sides.new_lse()
 
@@ -129,7 +129,7 @@ def flash_backward(
 
 
 @flash_backward.register_fake
-def _(d_out, d_lse, q, k, v, *rest):  # type: ignore[no-untyped-def]
+def _(d_out, d_lse, q, k, v, *rest):
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
 
 
@@ -143,7 +143,7 @@ def flash_packed(qkv: Tensor, mask: Tensor | None, knobs: Sequence[int]) -> tupl
 
 
 @flash_packed.register_fake
-def _(qkv, mask, knobs):  # type: ignore[no-untyped-def]
+def _(qkv, mask, knobs):
     sides = _unpacked(qkv, mask)
     return torch.empty_like(sides.q), sides.new_lse()
 
@@ -159,7 +159,7 @@ def flash_packed_backward(
 
 
 @flash_packed_backward.register_fake
-def _(d_out, d_lse, qkv, out, lse, mask):  # type: ignore[no-untyped-def]
+def _(d_out, d_lse, qkv, out, lse, mask):
     return torch.empty_like(qkv)
 
 
@@ -187,7 +187,8 @@ flash_packed.register_autograd(_differentiate_packed, setup_context=_save_packed
 
 
 def _unpacked(qkv: Tensor, mask: Tensor | None) -> Sides:
-    return Sides(*qkv.unbind(4), mask, None, None, 0, 0)
+    q, k, v = qkv.unbind(4)
+    return Sides(q, k, v, mask, None, None, 0, 0)
 
 
 def _outputs(sides: Sides) -> tuple[Tensor, Tensor]:
@@ -251,7 +252,8 @@ def _launch(
     programs = triton.cdiv(length, block) * heads * triton.cdiv(sides.groups, pack)
     if not programs:
         return
-    bits, mask_strides = sides.q, (0,) * 6
+    bits = sides.q
+    mask_strides: tuple[int, ...] = (0,) * 6
     if sides.mask is not None:
         bits = sides.mask.view(torch.uint8)
         rows = sides.lengths[0] if sides.mask_kind == FULL_MASK else 1

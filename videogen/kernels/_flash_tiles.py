@@ -34,7 +34,7 @@ AMPERE: Mapping[Pass, Mapping[int, tuple[Tile, Tile, Tile]]] = {
     },
     "queries": {
         64: (Tile(64, 32, 8, 2), Tile(64, 32, 8, 2), Tile(64, 32, 8, 2)),
-        128: (Tile(32, 32, 4, 2), Tile(32, 32, 4, 1), Tile(32, 16, 4, 1)),
+        128: (Tile(32, 32, 4, 2), Tile(32, 32, 8, 2), Tile(32, 16, 8, 1)),
         256: (Tile(16, 16, 4, 1), Tile(16, 16, 4, 1), Tile(16, 16, 4, 1)),
     },
     "keys": {
@@ -60,6 +60,15 @@ HOPPER: Mapping[Pass, Mapping[int, tuple[Tile, Tile, Tile]]] = {
         256: (Tile(32, 64, 8, 1), Tile(32, 64, 8, 1), Tile(16, 64, 8, 1)),
     },
 }
+# of Blackwell only what differs from Hopper
+BLACKWELL: Mapping[Pass, Mapping[int, tuple[Tile, Tile, Tile]]] = {
+    **HOPPER,
+    "forward": {
+        **HOPPER["forward"],
+        64: (Tile(128, 128, 8, 3), Tile(128, 64, 8, 3), Tile(128, 64, 8, 3)),
+        128: (Tile(128, 64, 8, 3), Tile(128, 64, 8, 3), Tile(64, 32, 8, 2)),
+    },
+}
 
 
 def packing(queries: int, keys: int, groups: int, mask_kind: int, rows: int) -> int:
@@ -72,7 +81,7 @@ def packing(queries: int, keys: int, groups: int, mask_kind: int, rows: int) -> 
 def packed_rows(kernel: Pass, width: int, itemsize: int, capability: int) -> int:
     """Rows of a tile that holds several groups of a padded head_dim `width`."""
     # two sums and two matrices of scores at once are too many for registers with Ampere's products
-    most = 32 if kernel == "keys" and capability < 90 else PACKED_ROWS
+    most = 32 if kernel == "keys" and _table(capability) is AMPERE else PACKED_ROWS
     return max(16, min(most, PACKED_BYTES // (width * itemsize)))
 
 
@@ -84,11 +93,11 @@ def choose_tile(
     Raises:
         ValueError: no tile fits.
     """
-    tile = (HOPPER if capability >= 90 else AMPERE)[kernel][max(64, width)][mask_kind]
+    tile = _table(capability)[kernel][max(64, width)][mask_kind]
     if pack > 1:
         # one step, so that there is nothing to load ahead of
         rows = packed_rows(kernel, width, itemsize, capability)
-        tile = Tile(rows, rows, 4 if width <= 64 and capability >= 90 else 8, 1)
+        tile = Tile(rows, rows, 8 if width > 64 or _table(capability) is AMPERE else 4, 1)
     elif itemsize >= 4:
         # float32 has no tensor cores at full precision: operands and products all sit in registers
         side = 64 if kernel == "forward" else 32
@@ -103,6 +112,11 @@ def choose_tile(
         else:
             tile = tile._replace(block_m=tile.block_m // 2)
     return tile
+
+
+def _table(capability: int) -> Mapping[Pass, Mapping[int, tuple[Tile, Tile, Tile]]]:
+    # 120 are Blackwell's small cards, whose products and shared memory are Ampere's
+    return {9: HOPPER, 10: BLACKWELL}.get(capability // 10, AMPERE)
 
 
 def fitted(tile: Tile, queries: int, keys: int) -> Tile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -86,7 +87,7 @@ class TritonAttention:
 
         With both, attention to more keys can be joined to this one. It is -inf where there is nothing to attend to.
         """
-        q, k, v, mask = self._check(q, k, v, mask)
+        q, k, v, mask = self._check((q, k, v), mask)
         # one group a sample, one axis of tokens: (1, B, N, 1, heads, head_dim)
         apart = (x.transpose(1, 2)[None, :, :, None] for x in (q, k, v))
         if mask is not None:
@@ -105,7 +106,7 @@ class TritonAttention:
             ValueError: axes, shapes, dtype, device, head_dim or mask that don't fit.
         """
         _check_axes(axes, q.shape[1])
-        q, k, v, mask = self._check(*(x.transpose(1, 2) for x in (q, k, v)), mask)
+        q, k, v, mask = self._check((x.transpose(1, 2) for x in (q, k, v)), mask)
         apart = (axes.apart(x.transpose(1, 2)) for x in (q, k, v))
         out, _ = flash(*apart, _apart_mask(axes, mask), None, None, 0, 0, list(self.knobs))
         return axes.together(out, len(q))
@@ -116,7 +117,7 @@ class TritonAttention:
         Its gradient is one tensor that the kernels fill, where three would have to be stacked.
         """
         _check_axes(axes, qkv.shape[1])
-        checked = self._check(*qkv.permute(2, 0, 3, 1, 4), mask)
+        checked = self._check(qkv.permute(2, 0, 3, 1, 4), mask)
         qkv, mask = _side_by_side(qkv.to(checked[0].dtype)), checked[3]
         out, _ = flash_packed(axes.apart(qkv), _apart_mask(axes, mask), list(self.knobs))
         return axes.together(out, len(qkv))
@@ -130,7 +131,7 @@ class TritonAttention:
         Raises:
             ValueError: segments, shapes, dtype, device or head_dim that don't fit.
         """
-        q, k, v, _ = self._check(*(x[None].transpose(1, 2) for x in (q, k, v)), None)
+        q, k, v, _ = self._check((x[None].transpose(1, 2) for x in (q, k, v)), None)
         for starts in segments[:2]:
             if starts.dtype != torch.int32 or starts.shape != segments.queries.shape or starts.device != q.device:
                 raise ValueError(
@@ -141,9 +142,8 @@ class TritonAttention:
         out, lse = flash(*apart, None, *segments, list(self.knobs))
         return out[0, 0, :, 0], lse
 
-    def _check(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def _check(self, heads: Iterable[Tensor], mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        q, k, v = heads
         if not INTERPRETED and q.device.type != "cuda":
             raise ValueError(
                 "attention 'triton' needs a CUDA device, or TRITON_INTERPRET=1 in the environment, set before Python "
