@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
 
+from videogen.kernels.fused._reference import mix as mix
+
 
 def rms_norm(
     x: Float[Tensor, "*shape d"], weight: Float[Tensor, " d"] | None, eps: float | None
@@ -31,13 +33,6 @@ def rms_norm(
 def scaled(x: Tensor, factor: Tensor, spare: bool) -> Tensor:
     """x * factor; written over x if that is spare and no gradient asks for it."""
     return x.mul_(factor) if spare and not torch.is_grad_enabled() else x * factor
-
-
-def mix(start: Tensor, factor: Tensor, x: Tensor) -> Tensor:
-    """start + factor * x, (B, N, D); x isn't needed any more, and where no gradient asks for it, it is written over."""
-    # autocast leaves the stream of tokens wider than what a branch gives
-    fits = start.dtype == factor.dtype == x.dtype and not torch.is_grad_enabled()
-    return torch.addcmul(start, factor, x, out=x if fits else None)
 
 
 def linear_gelu(layer: nn.Module, x: Float[Tensor, "*shape d"], approximate: Literal["tanh", "none"]) -> Tensor:
