@@ -249,3 +249,18 @@ def test_refusals_name_the_remedy() -> None:
         ATTENTION.build("block_sparse", dense="block_sparse")
     with pytest.raises(ValueError, match=r"size=24 .* try 64 or 128"):
         builders.skip(60, 4, size=24)
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="test_in_the_interpreter runs this one")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_compiles_without_a_break() -> None:
+    kernel: Any = ATTENTION.build("block_sparse")
+    q, k, v = (part[:1, :1].clone() for part in operands(torch.float32, 8, 4))
+
+    def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        # the list is built while the compiler looks on, and is a constant to it
+        out: Tensor = kernel(q * 2, k, v, blocks=builders.frame_causal((4, 1, 2), 2, size=16))
+        return out + 1
+
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(q, k, v), run(q, k, v))
