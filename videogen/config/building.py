@@ -144,7 +144,9 @@ def _parts(dit: Mapping[str, Any], kernels: Mapping[str, Any]) -> Any:
     # a model that was saved before a kind of part came up has what stands for its absence
     nodes = {group.split("/")[1]: {"name": name} for group, name in CHOICES.items() if group.startswith("dit/")}
     nodes |= dit
-    builders = {part: functools.partial(build_part, f"dit/{part}", node) for part, node in nodes.items()}
+    builders: dict[str, Any] = {
+        part: functools.partial(build_part, f"dit/{part}", node) for part, node in nodes.items()
+    }
     return Parts(**kernels, names={part: node["name"] for part, node in nodes.items()}, **builders)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor
 
@@ -76,7 +74,7 @@ class BlockSparseAttention:
         # of a padded head_dim the kernel reads no more than there is; channels lie side by side
         q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
         *lists, _, complete = blocks
-        out, lse = block_sparse_attention(q, k, v, *cast("list[Tensor]", lists), complete, self.tune)
+        out, lse = block_sparse_attention(q, k, v, *lists, complete, self.tune)
         return out, lse
 
 

@@ -27,7 +27,7 @@ def _kept(build: Callable[Given, BlockList]) -> Callable[Given, BlockList]:
     found = functools.lru_cache(maxsize=64)(build)
 
     # what outlives a sampling run may meet a training step, where autograd refuses tensors of inference mode
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    @torch.compiler.assume_constant_result
     @functools.wraps(build)
     def ask(*given: Given.args, **settings: Given.kwargs) -> BlockList:
         with torch.inference_mode(False), torch.no_grad():

@@ -110,8 +110,8 @@ def qk_norm_rope_gradient(
                 num_warps=warps_of(heads, head_dim),
             )
     # programs' shares, (2, programs, heads, head_dim), and of one head's weight those of all heads
-    sums = ((part.sum(1).flatten(1) if across else part.sum((1, 2))) for part in (dw, db))
-    return dq, dk, *sums
+    dw, db = (part.sum(1).flatten(1) if across else part.sum((1, 2)) for part in (dw, db))
+    return dq, dk, dw, db
 
 
 class _Table(NamedTuple):

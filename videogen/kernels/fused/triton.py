@@ -99,7 +99,7 @@ class TritonOps:
             return self.plain.gated(packed, activation)
         _check("gated", packed)
         rows: Tensor = gated(_unit(packed.flatten(0, -2)), activation)
-        return rows.unflatten(0, packed.shape[:-1])
+        return rows.view(*packed.shape[:-1], rows.shape[-1])
 
 
 class _Norm(NamedTuple):
