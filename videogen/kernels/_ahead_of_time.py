@@ -135,14 +135,7 @@ def _of_nvidia(ptx: str) -> tuple[int, int]:
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "kernel.ptx"
             source.write_text(ptx, encoding="utf-8")
-            command: list[str | Path] = [
-                tool,
-                "-v",
-                f"--gpu-name={architecture[1]}",
-                source,
-                "-o",
-                Path(folder) / "kernel.cubin",
-            ]
+            command = [str(tool), "-v", f"--gpu-name={architecture[1]}", str(source), "-o", f"{folder}/kernel.cubin"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         spilled = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", done.stderr)
         used = re.search(r"Used (\d+) registers", done.stderr)
