@@ -229,13 +229,13 @@ def test_operators_keep_torchs_contracts() -> None:
     torch.library.opcheck(block_sparse_attention, (*inputs, *lists, complete, False))
 
 
-@pytest.mark.skipif(INTERPRETED, reason="the interpreter has the kernel itself")
-def test_a_cpu_takes_the_list_as_a_mask() -> None:
-    blocks, (q, k, v) = LISTS["tiles"][0], operands(torch.float32, N)
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter takes CPU tensors")
+def test_a_cpu_is_refused() -> None:
+    blocks, (q, k, v) = LISTS["tiles"][0], (part.cpu() for part in operands(torch.float32, N))
     kernel: Any = ATTENTION.build("block_sparse")
-    out = kernel(q.cpu(), k.cpu(), v.cpu(), blocks=blocks)
-    expected = truth(*(part.cpu().double() for part in (q, k, v)), blocks.mask())
-    torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-5)
+    for given in (None, blocks):
+        with pytest.raises(ValueError, match=r"attention 'block_sparse' runs on cuda, not on cpu: use attention=sdpa"):
+            kernel(q, k, v, blocks=given)
 
 
 def test_refusals_name_the_remedy() -> None:

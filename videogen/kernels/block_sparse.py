@@ -7,7 +7,7 @@ from torch import Tensor
 
 from videogen.kernels import ATTENTION, Support
 from videogen.kernels._block_sparse import block_sparse_attention
-from videogen.kernels._shared import TORCH_DEVICES, TORCH_DTYPES, check
+from videogen.kernels._shared import check
 from videogen.kernels._triton import INTERPRETED
 from videogen.kernels.blocks import BlockList
 
@@ -18,8 +18,7 @@ class BlockSparseAttention:
 
     FlashAttention-2's tiles (https://arxiv.org/abs/2307.08691) over the lists of `videogen.kernels.blocks`, as sliding
     tiles (https://arxiv.org/abs/2502.04507) and radial attention (https://arxiv.org/abs/2506.19852) need them. Tokens
-    are read where they lie, with no permutation before and after. On a CPU, which has no such kernel, a list becomes
-    the mask that says the same, for the dense kernel.
+    are read where they lie, with no permutation before and after.
 
     Args:
         dense: the kernel for calls without a list, such as those of text.
@@ -27,15 +26,13 @@ class BlockSparseAttention:
     """
 
     support = Support(
-        dtypes=TORCH_DTYPES, devices=TORCH_DEVICES, max_head_dim=None, mask=True, backward=True, blocks=True
-    )
-    #: what the kernel for lists takes
-    of_blocks = Support(
-        dtypes=frozenset({"float16", "bfloat16", "float32"}) | ({"float64"} if INTERPRETED else frozenset()),
+        # products of float64 are there for gradcheck, which needs them
+        dtypes=frozenset({"float16", "bfloat16", "float32", *(["float64"] if INTERPRETED else [])}),
         devices=frozenset({"cpu", "cuda"}) if INTERPRETED else frozenset({"cuda"}),
         max_head_dim=256,
-        mask=False,
+        mask=True,
         backward=True,
+        blocks=True,
     )
 
     def __init__(self, *, dense: str = "sdpa", tune: bool = False) -> None:
@@ -56,6 +53,7 @@ class BlockSparseAttention:
             ValueError: both, a list for other sequences, or inputs that the kernel doesn't take.
         """
         if blocks is None:
+            q, k, v, mask = check("block_sparse", self.support, q, k, v, mask)
             return self.dense(q, k, v, mask=mask)
         if mask is not None:
             raise ValueError(
@@ -63,14 +61,10 @@ class BlockSparseAttention:
             )
         return self.attend(q, k, v, blocks)[0]
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList) -> tuple[Tensor, Tensor | None]:
-        """Output (B, heads, N, head_dim) and log-sum-exp (B, heads, N), which a dense kernel on a CPU doesn't give."""
-        if q.device.type == "cpu" and not INTERPRETED:
-            _check_blocks(q, k, blocks)
-            wide = blocks.mask()
-            return self.dense(q, k, v, mask=wide.expand(len(q), -1, -1, -1)), None
-        q, k, v, _ = check("block_sparse", self.of_blocks, q, k, v, None)
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList) -> tuple[Tensor, Tensor]:
+        """Output (B, heads, N, head_dim) and log-sum-exp, float32 (B, heads, N), -inf where nothing is attended to."""
         _check_blocks(q, k, blocks)
+        q, k, v, _ = check("block_sparse", self.support, q, k, v, None)
         # of a padded head_dim the kernel reads no more than there is; channels lie side by side
         q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
         *lists, _, complete = blocks
