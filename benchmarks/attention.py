@@ -13,13 +13,15 @@ import argparse
 import dataclasses
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
-from harness import RESULTS, ceilings, facts, interleaved, markdown_table, plot_bars, write
+from harness import RESULTS, ceilings, compare, facts, interleaved, markdown_table, plot_bars, write
 from torch import Tensor
 
 from videogen.kernels import ATTENTION, Attention
+from videogen.registry import RegistryError
 
 BASELINE = "sdpa"
 # queries that are compared with float64: each is independent of the others, and all would not fit at real sizes
@@ -69,9 +71,14 @@ SHAPES = {
 }
 
 
-def variants() -> dict[str, Attention]:
-    """Every registered kernel, and each backend that torch's own can be held to."""
-    kernels = {name: ATTENTION.build(name) for name in ATTENTION.names()}
+def variants() -> dict[str, Attention | RegistryError]:
+    """Every registered kernel, or why it can't be had here, and each backend that torch's own can be held to."""
+    kernels: dict[str, Attention | RegistryError] = {}
+    for name in ATTENTION.names():
+        try:
+            kernels[name] = ATTENTION.build(name)
+        except RegistryError as missing:
+            kernels[name] = missing
     for knob in ATTENTION.knobs("sdpa"):
         if knob.name == "backend":
             backends = (choice for choice in typing.get_args(knob.type) if choice != knob.default)
@@ -113,6 +120,9 @@ def measure(name: str, dtype_name: str, options: argparse.Namespace, peak: float
     for label, kernel in variants().items():
         row: dict[str, Any] = {"shape": name, "size": str(shape), "dtype": dtype_name, "kernel": label}
         rows.append(row)
+        if isinstance(kernel, RegistryError):
+            row["status"] = str(kernel)
+            continue
         checked_only = label == "triton" and device == "cpu"
         part = INTERPRETED_PART if checked_only else EVERYTHING
         try:
@@ -169,7 +179,8 @@ def answer(rows: list[dict[str, Any]]) -> str:
 def markdown(report: dict[str, Any]) -> str:
     """The report for reading: the answer, the table, then how it was measured."""
     columns = ["shape", "size", "dtype", "kernel", "error", "ms", "p20", "p80", "wall ms"]
-    columns += ["GFLOP/s", "% of gemm", "speed-up", "status"]
+    columns += ["GFLOP/s", "% of gemm", "speed-up"]
+    columns += ["vs base"] * any("vs base" in row for row in report["rows"]) + ["status"]
     known = {key: value for key, value in report["facts"].items() if value is not None}
     return "\n\n".join(
         [
@@ -229,6 +240,7 @@ def main() -> None:
         for dtype in options.dtypes:
             found = measure(name, dtype, options, tops[dtype]["gemm_gflops"])
             print(markdown_table(found, ["shape", "dtype", "kernel", "error", "ms", "status"]), flush=True)
+            compare(found, options.compare, ("shape", "dtype", "kernel"))
             report["rows"] += found
             # a run that is cut short leaves what it has measured
             write(stem, report, markdown(report))
@@ -245,6 +257,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0.02, help="least CPU time of one sample")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; with one, CPU time is a fair clock")
     parser.add_argument("--backward", action="store_true", help="time forward and backward together")
+    parser.add_argument("--compare", type=Path, metavar="BASE.JSON", help="an older report: how much faster it is now")
     parser.add_argument("--note", action="append", default=[], help="a line for the report")
     options = parser.parse_args()
     options.shapes = options.shapes or [name for name, shape in SHAPES.items() if shape.cpu or options.device == "cuda"]

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from videogen.profiling.tables import markdown_table
 from videogen.profiling.timing import Timing, interleaved
 
-__all__ = ["RESULTS", "Timing", "ceilings", "facts", "interleaved", "markdown_table", "plot_bars", "write"]
+__all__ = ["RESULTS", "Timing", "ceilings", "compare", "facts", "interleaved", "markdown_table", "plot_bars", "write"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -87,6 +87,24 @@ def write(stem: str, report: Mapping[str, Any], markdown: str) -> list[Path]:
     paths[0].write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     paths[1].write_text(markdown.rstrip() + "\n", encoding="utf-8")
     return paths
+
+
+def compare(rows: Sequence[dict[str, Any]], base: Path | None, keys: Sequence[str]) -> None:
+    """Tell each row with a time that an older report has too how many times faster it is than there, as "vs base".
+
+    Args:
+        rows: with "ms".
+        base: the JSON of the older report; None leaves the rows as they are.
+        keys: what tells rows apart.
+    """
+    if base is None:
+        return
+    older = json.loads(base.read_text(encoding="utf-8"))["rows"]
+    times = {tuple(row.get(key) for key in keys): row["ms"] for row in older if "ms" in row}
+    for row in rows:
+        before = times.get(tuple(row.get(key) for key in keys))
+        if before is not None and "ms" in row:
+            row["vs base"] = before / row["ms"]
 
 
 def plot_bars(path: Path, groups: Mapping[str, Mapping[str, float]], *, title: str, ylabel: str) -> bool:

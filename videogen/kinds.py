@@ -26,6 +26,7 @@ KINDS = {
     "scheduler": "videogen.schedulers:SCHEDULERS",
     "guide": "videogen.guidance:GUIDES",
     "attention": "videogen.kernels:ATTENTION",
+    "fused": "videogen.kernels.fused:FUSED",
     "text": "videogen.text:TEXT_ENCODERS",
     "vision": "videogen.vision:VISION",
     "data": "videogen.data:DATASETS",

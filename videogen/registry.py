@@ -53,8 +53,8 @@ class Registry(Generic[T]):
     """Names to factories of one kind of part, found on first use.
 
     The public modules of the `home` package are the built-in names: a module's stem is its name, and nothing is
-    imported until that name is asked for. Other installed packages add names through the entry-point group that
-    is called like `home`.
+    imported until that name is asked for; packages in there are homes of other kinds. Other installed packages add
+    names through the entry-point group that is called like `home`.
 
     Args:
         kind: what the parts are called in messages and configs, e.g. "vae".
@@ -162,7 +162,8 @@ class Registry(Generic[T]):
         if self._explicit is not None:
             return dict(self._explicit)
         found = pkgutil.iter_modules(importlib.import_module(self.home).__path__)
-        return {module.name: f"{self.home}.{module.name}" for module in found if not module.name.startswith("_")}
+        own = [module.name for module in found if not module.ispkg and not module.name.startswith("_")]
+        return {name: f"{self.home}.{name}" for name in own}
 
     @functools.cached_property
     def _plugins(self) -> dict[str, list[importlib.metadata.EntryPoint]]:

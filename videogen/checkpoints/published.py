@@ -103,7 +103,7 @@ class Published:
         if "parts" in wiring:
             from videogen.dit.parts import choose
 
-            return {"parts": choose(attention, **nodes)}
+            return {"parts": choose(attention, None, **nodes)}
         return {"attention": attention or registry("attention").build("sdpa")} if "attention" in wiring else {}
 
     def _load(self, part: nn.Module) -> None:

@@ -29,7 +29,7 @@ The model:
   experiment=file.yaml      parts and settings from a file
   weights=shapes            a checkpoint's folder, or weights that ship; null for random ones
   vae.memory_budget=4GiB    encode and decode in chunks and tiles that fit; says which
-  vae= denoiser= dit.block= text= objective= scheduler= guide= attention=
+  vae= denoiser= dit.block= text= objective= scheduler= guide= attention= fused=
                             another part in that place, see `videogen list`; its knobs as vae.<knob>=value"""
 
 # of the commands that build a VAE alone

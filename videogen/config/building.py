@@ -118,12 +118,15 @@ def _fitting(build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def build_denoiser(config: Mapping[str, Any], vae: Any, text: Any, attention: Any) -> Any:
     """The denoiser of a composed config with random weights, for a VAE and a text encoder, whose sizes alone count."""
-    return _denoiser(config["denoiser"], _sizes(vae, text), attention, config.get("dit"))
+    kernels = {"attention": attention} | ({"fused": build_part("fused", config["fused"])} if "fused" in config else {})
+    return _denoiser(config["denoiser"], _sizes(vae, text), kernels, config.get("dit"))
 
 
-def _denoiser(node: Mapping[str, Any], sizes: Mapping[str, int], attention: Any, dit: Mapping[str, Any] | None) -> Any:
-    """A denoiser takes its wiring by name: sizes, and the kernel alone or all parts of a DiT."""
-    wiring = {"pooled_dim": None, **sizes, "attention": attention, "parts": dit and _parts(dit, attention)}
+def _denoiser(
+    node: Mapping[str, Any], sizes: Mapping[str, int], kernels: Mapping[str, Any], dit: Mapping[str, Any] | None
+) -> Any:
+    """A denoiser takes its wiring by name: sizes, and the attention kernel alone or all parts of a DiT."""
+    wiring = {"pooled_dim": None, **sizes, "attention": kernels["attention"], "parts": dit and _parts(dit, kernels)}
     return build_part("denoiser", node, *(wiring[name] for name in wiring_of("denoiser", node["name"])))
 
 
@@ -135,14 +138,16 @@ def _sizes(vae: Any, text: Any) -> dict[str, int]:
     return {"latent_channels": vae.spec.latent_channels, **widths}
 
 
-def _parts(dit: Mapping[str, Any], attention: Any) -> Any:
+def _parts(dit: Mapping[str, Any], kernels: Mapping[str, Any]) -> Any:
     from videogen.dit.parts import Parts
 
     # a model that was saved before a kind of part came up has what stands for its absence
     nodes = {group.split("/")[1]: {"name": name} for group, name in CHOICES.items() if group.startswith("dit/")}
     nodes |= dit
-    builders = {part: functools.partial(build_part, f"dit/{part}", node) for part, node in nodes.items()}
-    return Parts(attention=attention, names={part: node["name"] for part, node in nodes.items()}, **builders)
+    builders: dict[str, Any] = {
+        part: functools.partial(build_part, f"dit/{part}", node) for part, node in nodes.items()
+    }
+    return Parts(**kernels, names={part: node["name"] for part, node in nodes.items()}, **builders)
 
 
 def build_vae(config: Mapping[str, Any]) -> Any:
@@ -231,7 +236,7 @@ def _saved(kind: str, node: dict[str, Any]) -> Any:
         name: node.pop(name) for name in ("latent_channels", "text_dim", "pooled_dim") if name in node
     }
     dit = node.pop("dit", None)
-    return _denoiser(node, sizes, build_part("attention", DEFAULT_ATTENTION), dit)
+    return _denoiser(node, sizes, {"attention": build_part("attention", DEFAULT_ATTENTION)}, dit)
 
 
 def _check_files(path: Path) -> None:

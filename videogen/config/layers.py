@@ -23,8 +23,8 @@ from videogen.config.schema import (
 from videogen.registry import Knob, RegistryError
 
 DEFAULT_MODEL = "shapes"
-#: the groups that a denoiser without such parts has no place for
-DIT = "dit/"
+#: how the groups begin that a denoiser without such parts has no place for
+DIT = ("dit/", "fused")
 
 
 def read_layers(command: str, presets: Mapping[str, str]) -> dict[str, ConfigFile]:

@@ -146,6 +146,7 @@ CHOICES = {
     "scheduler": "rectified_flow",
     "guide": "cfg",
     "attention": "sdpa",
+    "fused": "torch",
     "data": "shapes",
 }
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
+
+from videogen.kernels.fused._reference import mix as mix
 
 
 def rms_norm(
@@ -33,15 +35,8 @@ def scaled(x: Tensor, factor: Tensor, spare: bool) -> Tensor:
     return x.mul_(factor) if spare and not torch.is_grad_enabled() else x * factor
 
 
-def mix(start: Tensor, factor: Tensor, x: Tensor) -> Tensor:
-    """start + factor * x, (B, N, D); x isn't needed any more, and where no gradient asks for it, it is written over."""
-    # autocast leaves the stream of tokens wider than what a branch gives
-    fits = start.dtype == factor.dtype == x.dtype and not torch.is_grad_enabled()
-    return torch.addcmul(start, factor, x, out=x if fits else None)
-
-
-def linear_gelu(layer: nn.Module, x: Float[Tensor, "*shape d"], approximate: str) -> Tensor:
-    """GELU of a linear layer, (…, D) -> (…, hidden); `approximate` is "tanh" or "none"."""
+def linear_gelu(layer: nn.Module, x: Float[Tensor, "*shape d"], approximate: Literal["tanh", "none"]) -> Tensor:
+    """GELU of a linear layer, (…, D) -> (…, hidden)."""
     # what stands in for a layer, as an adapter does, has a product of its own
     if type(layer) is not nn.Linear or torch.is_grad_enabled():
         return F.gelu(layer(x), approximate=approximate)

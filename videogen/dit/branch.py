@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from einops import repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from videogen.dit.arithmetic import mix
+from videogen.kernels.fused import Fused
 
 
 class Branch(NamedTuple):
@@ -27,8 +28,40 @@ class Branch(NamedTuple):
 
     def leave(self, tokens: Float[Tensor, "b n d"], out: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """tokens + gate * out."""
+        gate, out = self.given(out)
+        return mix(tokens, gate, out)
+
+    def given(self, out: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n_or_1 d"], Float[Tensor, "b n d"]]:
+        """What the tokens are given: a gate, and what passes through it."""
         assert self.gate is not None
-        return mix(tokens, self.gate, out)
+        return self.gate, out
+
+    def entry(self) -> tuple[nn.Module, Tensor | None, Tensor]:
+        """Norm, shift and scale of what the branch sees."""
+        return self.norm, self.shift, self.scale
+
+
+class AnyBranch(Protocol):
+    """A branch of any modulation."""
+
+    def given(self, out: Tensor) -> tuple[Tensor, Tensor]:
+        """Gate, and what passes through it."""
+        ...
+
+    def entry(self) -> tuple[nn.Module, Tensor | None, Tensor]:
+        """Norm, shift and scale."""
+        ...
+
+
+def onwards(
+    ops: Fused, tokens: Float[Tensor, "b n d"], out: Float[Tensor, "b n d"], left: AnyBranch | None, entered: AnyBranch
+) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
+    """Out of one branch, None for one without a gate, and into the next: the tokens, and what the next branch sees.
+
+    The same as `left.leave`, then `entered.enter`.
+    """
+    gate, given = (None, out) if left is None else left.given(out)
+    return ops.residual_norm(tokens, given, gate, *entered.entry())
 
 
 def branches(norms: nn.ModuleList, signals: Sequence[Tensor], gated: bool) -> list[Branch]:

@@ -11,16 +11,18 @@ from torch import Tensor, nn
 
 from videogen.dit.blocks import BlockCondition, Kit
 from videogen.dit.branch import Branch
+from videogen.dit.fusible import Fusible
 from videogen.dit.initial import linear
 from videogen.dit.layers import check_heads
 from videogen.dit.patterns import Groups, Heads, Pattern
+from videogen.dit.rotary import Rotary
 from videogen.kernels import Attention
 
 #: how the text gets to heads: through layers of its own, through those of the video, or through own ones but not back
 TextStream = Literal["own", "shared", "read"]
 
 
-class Stream(nn.Module):
+class Stream(Fusible):
     """The way of one stream into the heads of an attention, and back.
 
     Args:
@@ -40,11 +42,11 @@ class Stream(nn.Module):
         self.norm_q, self.norm_k = kit.qk_norm(num_heads, head_dim), kit.qk_norm(num_heads, head_dim)
         self.out = linear(dim, width, out_bias) if out else None
 
-    def heads(self, x: Float[Tensor, "b n width"]) -> Heads:
-        """Queries and keys, normalised, and values."""
+    def heads(self, x: Float[Tensor, "b n width"], rotary: Rotary | None = None) -> Heads:
+        """Queries and keys, normalised and turned, and values."""
         split = "b n (three heads c) -> three b n heads c"
         q, k, v = rearrange(self.qkv(x), split, three=3, heads=self.num_heads).unbind(0)
-        return Heads(self.norm_q(q), self.norm_k(k), v)
+        return Heads(*self.ops.qk_norm_rope(q, k, self.norm_q, self.norm_k, rotary), v)
 
     def back(self, x: Float[Tensor, "b n heads c"]) -> Float[Tensor, "b n width"]:
         """From the heads to the width of the stream."""
@@ -85,9 +87,7 @@ class JointAttention(Stream):
         self, tokens: Float[Tensor, "b n d"], text: Float[Tensor, "b l e"] | None, condition: BlockCondition
     ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b l e"] | None]:
         """Tokens (B, N, D) and text (B, L, E) -> what each is given; None for a text that is only read."""
-        video = self.heads(tokens)
-        if condition.rotary is not None:
-            video = Heads(condition.rotary.turn(video.q), condition.rotary.turn(video.k), video.v)
+        video = self.heads(tokens, condition.rotary)
         stream = self.text or self
         groups = self.pattern.group(video, condition.grid, condition.valid)
         words = None if text is None else stream.heads(text)

@@ -8,13 +8,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from videogen.dit.blocks import BlockCondition, Kit
+from videogen.dit.branch import onwards
+from videogen.dit.fusible import Fusible
 from videogen.dit.initial import linear
 from videogen.dit.patterns import Heads, Pattern
 from videogen.dit.rotary import Rotary
 from videogen.kernels import attend_axes
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(Fusible):
     """Multi-head attention among tokens under a pattern, with rotated and normalised queries and keys.
 
     Args:
@@ -65,15 +67,14 @@ class SelfAttention(nn.Module):
         return Heads(*(x.unflatten(-1, (self.num_heads, -1)) for x in products))
 
     def _turned(self, heads: Heads, rotary: Rotary | None) -> Heads:
-        q, k = self.norm_q(heads.q), self.norm_k(heads.k)
-        return Heads(q, k, heads.v) if rotary is None else Heads(rotary.turn(q), rotary.turn(k), heads.v)
+        return Heads(*self.ops.qk_norm_rope(heads.q, heads.k, self.norm_q, self.norm_k, rotary), heads.v)
 
     def _projected(self, attended: Tensor) -> Tensor:
         out: Tensor = self.out(attended.flatten(2))
         return out
 
 
-class PatternBlock(nn.Module):
+class PatternBlock(Fusible):
     """Self-attention under a pattern, attention to the text, MLP: the block of most published models.
 
     Args:
@@ -96,10 +97,12 @@ class PatternBlock(nn.Module):
     ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b l d"] | None]:
         """(B, N, D) -> (B, N, D) with N = T * H * W; the text stays as it is."""
         attend, feed = self.modulation(condition)
-        tokens = attend.leave(tokens, self.attention(attend.enter(tokens), condition))
+        out, left = self.attention(attend.enter(tokens), condition), attend
         if self.cross is not None and text is not None:
-            tokens = tokens + self.cross(tokens, text, condition)
-        return feed.leave(tokens, self.mlp(feed.enter(tokens))), text
+            tokens = attend.leave(tokens, out)
+            out, left = self.cross(tokens, text, condition), None
+        tokens, seen = onwards(self.ops, tokens, out, left, feed)
+        return feed.leave(tokens, self.mlp(seen)), text
 
 
 def check_heads(dim: int, num_heads: int) -> int:

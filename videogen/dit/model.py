@@ -14,6 +14,7 @@ from videogen.dit._checks import check_inputs
 from videogen.dit.blocks import BLOCKS, Block, BlockCondition, Kit
 from videogen.dit.codes import clip_axis
 from videogen.dit.embeddings import Size, filled_up, patchify, token_grid, unpatchify
+from videogen.dit.fusible import fuse
 from videogen.dit.image_tokens.mlp import check_readers
 from videogen.dit.initial import linear, zero_linear
 from videogen.dit.layers import check_heads
@@ -34,7 +35,7 @@ class DiT(nn.Module):
     Args:
         latent_channels: channels of the latents, in and out.
         text_dim: width of the text tokens and of the pooled text.
-        parts: blocks, positions, time, modulation, norms, MLP, text, image, known frames and attention kernel, see
+        parts: blocks, positions, time, modulation, norms, MLP, text, image, known frames and kernels, see
             `videogen.dit.parts.choose`.
         pooled_dim: width of the pooled text; None is that of the text tokens.
         dim: width of the tokens.
@@ -119,6 +120,7 @@ class DiT(nn.Module):
         self.out = zero_linear(dim, latent_channels * volume * (1 + learned_sigma))
         # drawn once and kept, as in Open-Sora, whose training doesn't change it either
         self.register_buffer("null_text", torch.randn(null_tokens, text_dim) * text_dim**-0.5 if null_tokens else None)
+        fuse(self, parts.fused)
 
     def forward(
         self, latents: Float[Tensor, "b c t h w"], timestep: Shaped[Tensor, "b ..."], condition: Condition

@@ -22,6 +22,7 @@ from videogen.dit.qk_norms import QK_NORMS
 from videogen.dit.schedule import layers
 from videogen.dit.times import TIMES, Time
 from videogen.kernels import ATTENTION, Attention
+from videogen.kernels.fused import FUSED, Fused
 from videogen.registry import Registry
 
 REGISTRIES: Mapping[str, Registry[Any]] = {
@@ -74,6 +75,7 @@ class Parts:
         image_tokens: `image_tokens(dim)`.
         known: `known(latent_channels, volume, dim)`.
         names: kind -> the registered name of its part; those that are no registered parts have none.
+        fused: the small operations of all layers, plain torch by default.
     """
 
     attention: Attention
@@ -90,6 +92,7 @@ class Parts:
     image_tokens: Callable[[int], ImageTokens]
     known: Callable[[int, int, int], Known]
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    fused: Fused = dataclasses.field(default_factory=lambda: FUSED.build("torch"))
 
     def check(self, schedule: str | None, head_dim: int) -> None:
         """Refuse parts that don't go together, by what they declare, see `videogen.dit.compatibility`.
@@ -120,13 +123,14 @@ class Parts:
         )
 
 
-def choose(attention: Attention | None = None, **choices: str | Mapping[str, Any]) -> Parts:
+def choose(attention: Attention | None = None, fused: Fused | None = None, **choices: str | Mapping[str, Any]) -> Parts:
     """Parts by name, or by a node that holds a `name` and knobs; the defaults for all others.
 
     Example: `choose(block="factorized", mlp={"name": "swiglu", "ratio": 8 / 3})`.
 
     Args:
         attention: the kernel, sdpa by default.
+        fused: the small operations of all layers, plain torch by default.
         choices: kind, as in `DEFAULTS` -> name or node.
 
     Raises:
@@ -140,4 +144,5 @@ def choose(attention: Attention | None = None, **choices: str | Mapping[str, Any
         REGISTRIES[kind].check(name, knobs)
         names[kind] = REGISTRIES[kind].describe(name).name
         builders[kind] = functools.partial(REGISTRIES[kind].build, name, **knobs)
-    return Parts(attention=attention or ATTENTION.build("sdpa"), names=names, **builders)
+    kernel, ops = attention or ATTENTION.build("sdpa"), fused or FUSED.build("torch")
+    return Parts(attention=kernel, names=names, fused=ops, **builders)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from videogen.kernels import Attention, Axes, attend_axes
+from videogen.kernels.blocks import BlockList, builders
 
 Grid = tuple[int, int, int]
 
@@ -60,12 +61,19 @@ class Pattern:
         axes = self.axes(grid) if valid is None else None
         if axes is not None:
             return attend_axes(kernel, q, k, v, axes)
+        blocks = self.blocks(grid, q.device) if valid is None and kernel.support.blocks else None
+        if blocks is not None:
+            return kernel(*(x.transpose(1, 2) for x in (q, k, v)), blocks=blocks).transpose(1, 2)  # type: ignore[call-arg]
         q, k, v, mask, order = self.group(Heads(q, k, v), grid, valid)
         out = kernel(*(x.transpose(1, 2) for x in (q, k, v)), mask=mask)
         return self.ungroup(out.transpose(1, 2), grid, order)
 
     def axes(self, grid: Grid) -> Axes | None:
         """The groups of unpadded tokens as axes of the sequence; None where `split` or `mask` alone tells them."""
+        return None
+
+    def blocks(self, grid: Grid, device: torch.device) -> BlockList | None:
+        """Who attends to whom among unpadded tokens as a list of blocks, for kernels that take one; None without."""
         return None
 
     def group(self, tokens: Heads, grid: Grid, valid: Bool[Tensor, "b n"] | None) -> Groups:
@@ -197,6 +205,10 @@ class SkipSingle(_Skip):
         """Tokens in steps of k, where nothing is filled up."""
         return None if self.fills(grid) else Axes.of(_volume(grid) // self.k, self.k, groups=(1,))
 
+    def blocks(self, grid: Grid, device: torch.device) -> BlockList:
+        """Every k-th token."""
+        return builders.skip(_volume(grid), self.k, "single", device=device)
+
     def split(self, x: Shaped[Tensor, "b n *rest"], grid: Grid) -> Shaped[Tensor, "bg m *rest"]:
         """(B, N, …) -> (B * k, N / k, …)."""
         return rearrange(_filled(x, self.multiple), "b (m k) ... -> (b k) m ...", k=self.k)
@@ -220,6 +232,10 @@ class SkipGroup(_Skip):
     def axes(self, grid: Grid) -> Axes | None:
         """Tokens in runs of k, the runs in steps of k, where nothing is filled up."""
         return None if self.fills(grid) else Axes.of(_volume(grid) // self.k**2, self.k, self.k, groups=(1,))
+
+    def blocks(self, grid: Grid, device: torch.device) -> BlockList:
+        """Runs of k tokens, one of every k runs."""
+        return builders.skip(_volume(grid), self.k, "group", device=device)
 
     def split(self, x: Shaped[Tensor, "b n *rest"], grid: Grid) -> Shaped[Tensor, "bg m *rest"]:
         """(B, N, …) -> (B * k, N / k, …)."""
@@ -251,6 +267,10 @@ class Window(Pattern):
             return None
         pairs = [(length // size, size) for length, (size, _, _) in zip(grid, self._boxes(grid), strict=True)]
         return Axes.of(*(count for pair in pairs for count in pair), groups=(0, 2, 4))
+
+    def blocks(self, grid: Grid, device: torch.device) -> BlockList:
+        """The boxes, cut off at the edges."""
+        return builders.window(grid, self.size, self.shift, device=device)
 
     def order(self, valid: Bool[Tensor, "b n"], grid: Grid) -> Int[Tensor, "b n"]:
         """Each clip rolled to the corner of its grid."""
@@ -304,6 +324,10 @@ class FrameCausal(Pattern):
         chunk = places[..., 0].div(self.frames, rounding_mode="floor")
         return chunk[:, :, None] >= chunk[:, None, :]
 
+    def blocks(self, grid: Grid, device: torch.device) -> BlockList:
+        """Chunks of frames and all before them."""
+        return builders.frame_causal(grid, self.frames, device=device)
+
 
 class SlidingTile(Pattern):
     """Tokens attend to the tiles around their own: Sliding Tile Attention, https://arxiv.org/abs/2502.04507.
@@ -326,6 +350,10 @@ class SlidingTile(Pattern):
         # where fewer tiles are than a window has, all of them are seen
         centre = own.maximum(reach).minimum((last - reach).maximum(reach))
         return ((centre[:, :, None] - own[:, None, :]).abs() <= reach).all(-1)
+
+    def blocks(self, grid: Grid, device: torch.device) -> BlockList:
+        """Tiles and the tiles around them."""
+        return builders.sliding_tile(grid, self.tile, self.reach, device=device)
 
 
 def from_first(valid: Bool[Tensor, "b n"], grid: Grid) -> Int[Tensor, "b n"]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from videogen.dit.blocks import BlockCondition, Kit
+from videogen.dit.branch import onwards
+from videogen.dit.fusible import Fusible
 from videogen.dit.joint import JointAttention
 from videogen.dit.patterns import Pattern
 
 
-class TwoStreams(nn.Module):
+class TwoStreams(Fusible):
     """Joint self-attention of tokens and text, each with projections, modulation and MLP of its own.
 
     Args:
@@ -43,9 +45,9 @@ class TwoStreams(nn.Module):
         attend, feed = self.modulation(condition)
         attend_text, *feed_text = self.text_modulation(condition.of_text())
         seen, read = self.attention(attend.enter(tokens), None if text is None else attend_text.enter(text), condition)
-        tokens = attend.leave(tokens, seen)
-        tokens = feed.leave(tokens, self.mlp(feed.enter(tokens)))
+        tokens, seen = onwards(self.ops, tokens, seen, attend, feed)
+        tokens = feed.leave(tokens, self.mlp(seen))
         if text is not None and self.text_mlp is not None:
-            text = attend_text.leave(text, read)
-            text = feed_text[0].leave(text, self.text_mlp(feed_text[0].enter(text)))
+            text, read = onwards(self.ops, text, read, attend_text, feed_text[0])
+            text = feed_text[0].leave(text, self.text_mlp(read))
         return tokens, text

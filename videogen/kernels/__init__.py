@@ -25,6 +25,7 @@ class Support:
         mask: takes a key mask (B, L) or a full mask (B, heads, N, L), bool, True = attend.
         backward: gradients flow through it.
         axes: has `within(q, k, v, axes, mask=None)`, which reads groups of tokens where they lie; see `attend_axes`.
+        blocks: takes `blocks`, a list of blocks of tokens in place of a mask; see `videogen.kernels.blocks`.
     """
 
     dtypes: frozenset[str]
@@ -33,6 +34,7 @@ class Support:
     mask: bool
     backward: bool
     axes: bool = False
+    blocks: bool = False
 
 
 class Attention(Protocol):

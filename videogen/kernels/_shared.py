@@ -106,8 +106,8 @@ def _autocast(tensor: Tensor) -> Tensor:
 
 
 def _remedy(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> str:
-    # the float32 reference takes nearly everything, at the price of an (N, L) matrix: offer it last
-    for name in sorted(ATTENTION.names(), key=lambda name: name == "reference"):
+    # torch's own is always there; the float32 reference takes nearly everything, at the price of an (N, L) matrix
+    for name in sorted(ATTENTION.names(), key=lambda name: (name != "sdpa", name == "reference")):
         try:
             candidate: Support = ATTENTION.get(name).support  # type: ignore[attr-defined]
         except (RegistryError, ImportError):

@@ -20,7 +20,7 @@ class OnMeta:
     def __init__(self, kernel: Attention) -> None:
         self.kernel = kernel
         devices = kernel.support.devices | {"meta"}
-        self.support = dataclasses.replace(kernel.support, devices=devices, axes=False)
+        self.support = dataclasses.replace(kernel.support, devices=devices, axes=False, blocks=False)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """q (B, heads, N, head_dim), k and v (B, heads, L, head_dim) -> (B, heads, N, head_dim)."""

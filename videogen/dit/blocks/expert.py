@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from videogen.dit.blocks import BLOCKS, BlockCondition, Kit
+from videogen.dit.branch import onwards
+from videogen.dit.fusible import Fusible
 from videogen.dit.joint import JointAttention, of_both
 from videogen.dit.patterns import Full
 
 
 @BLOCKS.register("expert")
-class ExpertBlock(nn.Module):
+class ExpertBlock(Fusible):
     """Joint self-attention and MLP over tokens and text, which share all weights but those of the modulation.
 
     The expert transformer of CogVideoX, https://arxiv.org/abs/2408.06072, section 2.2.
@@ -38,9 +40,9 @@ class ExpertBlock(nn.Module):
         """(B, N, D) and (B, L, D) -> the same."""
         (attend, _, feed, _), (_, attend_text, _, feed_text) = of_both(self.modulation, condition)
         seen, read = self.attention(attend.enter(tokens), None if text is None else attend_text.enter(text), condition)
-        tokens = attend.leave(tokens, seen)
-        tokens = feed.leave(tokens, self.mlp(feed.enter(tokens)))
+        tokens, seen = onwards(self.ops, tokens, seen, attend, feed)
+        tokens = feed.leave(tokens, self.mlp(seen))
         if text is not None:
-            text = attend_text.leave(text, read)
-            text = feed_text.leave(text, self.mlp(feed_text.enter(text)))
+            text, read = onwards(self.ops, text, read, attend_text, feed_text)
+            text = feed_text.leave(text, self.mlp(read))
         return tokens, text

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from videogen.dit.blocks import BLOCKS, BlockCondition, Kit
+from videogen.dit.branch import onwards
+from videogen.dit.fusible import Fusible
 from videogen.dit.layers import SelfAttention
 from videogen.dit.patterns import Spatial, Temporal
 
 
 @BLOCKS.register("factorized")
-class FactorizedBlock(nn.Module):
+class FactorizedBlock(Fusible):
     """Spatial attention, temporal attention, attention to the text, MLP.
 
     Divided space-time attention, https://arxiv.org/abs/2102.05095; in a DiT, Latte's variant 3 (https://arxiv.org/abs/2401.03048).
@@ -35,8 +37,10 @@ class FactorizedBlock(nn.Module):
     ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b l d"] | None]:
         """(B, N, D) -> (B, N, D) with N = T * H * W; the text stays as it is."""
         space, time, feed = self.modulation(condition)
-        tokens = space.leave(tokens, self.spatial(space.enter(tokens), condition))
-        tokens = time.leave(tokens, self.temporal(time.enter(tokens), condition))
+        tokens, seen = onwards(self.ops, tokens, self.spatial(space.enter(tokens), condition), space, time)
+        out, left = self.temporal(seen, condition), time
         if text is not None:
-            tokens = tokens + self.cross(tokens, text, condition)
-        return feed.leave(tokens, self.mlp(feed.enter(tokens))), text
+            tokens = time.leave(tokens, out)
+            out, left = self.cross(tokens, text, condition), None
+        tokens, seen = onwards(self.ops, tokens, out, left, feed)
+        return feed.leave(tokens, self.mlp(seen)), text

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from videogen.dit.blocks import BLOCKS, BlockCondition, Kit
+from videogen.dit.branch import onwards
 from videogen.dit.codes import frame_code
+from videogen.dit.fusible import Fusible
 from videogen.dit.layers import SelfAttention
 from videogen.dit.patterns import Spatial, Temporal
 
 
 @BLOCKS.register("stdit")
-class STDiTBlock(nn.Module):
+class STDiTBlock(Fusible):
     """Spatial attention, temporal attention, attention to the text, MLP: STDiT, https://arxiv.org/abs/2412.20404.
 
     Temporal attention was put into the trained block of an image model: it has no norm of its own, sees the tokens as
@@ -49,7 +51,9 @@ class STDiTBlock(nn.Module):
         seen = tokens
         if self.time_code is not None:
             seen = tokens + frame_code(condition.grid, self.time_code, tokens, condition.valid)
-        tokens = attend.leave(tokens, self.temporal(seen, condition))
+        out, left = self.temporal(seen, condition), attend
         if text is not None:
-            tokens = tokens + self.cross(tokens, text, condition)
-        return feed.leave(tokens, self.mlp(feed.enter(tokens))), text
+            tokens = attend.leave(tokens, out)
+            out, left = self.cross(tokens, text, condition), None
+        tokens, seen = onwards(self.ops, tokens, out, left, feed)
+        return feed.leave(tokens, self.mlp(seen)), text

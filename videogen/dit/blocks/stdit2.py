@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from videogen.dit.blocks import BLOCKS, BlockCondition, Kit
+from videogen.dit.branch import onwards
+from videogen.dit.fusible import Fusible
 from videogen.dit.layers import SelfAttention
 from videogen.dit.patterns import Spatial, Temporal
 
 
 @BLOCKS.register("stdit2")
-class STDiT2Block(nn.Module):
+class STDiT2Block(Fusible):
     """Spatial attention, temporal attention, attention to the text, MLP: STDiT2, https://arxiv.org/abs/2412.20404.
 
     The order of turning and normalising matters, since the norm weighs each channel by itself; the other one is that of
@@ -37,11 +39,13 @@ class STDiT2Block(nn.Module):
     ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b l d"] | None]:
         """(B, N, D) -> (B, N, D) with N = T * H * W; the text stays as it is."""
         space, time, feed = self.modulation(condition)
-        tokens = space.leave(tokens, self.spatial(space.enter(tokens), condition))
-        tokens = time.leave(tokens, self.temporal(time.enter(tokens), condition))
+        tokens, seen = onwards(self.ops, tokens, self.spatial(space.enter(tokens), condition), space, time)
+        out, left = self.temporal(seen, condition), time
         if text is not None:
-            tokens = tokens + self.cross(tokens, text, condition)
-        return feed.leave(tokens, self.mlp(feed.enter(tokens))), text
+            tokens = time.leave(tokens, out)
+            out, left = self.cross(tokens, text, condition), None
+        tokens, seen = onwards(self.ops, tokens, out, left, feed)
+        return feed.leave(tokens, self.mlp(seen)), text
 
 
 class TurnedFirst(SelfAttention):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import ClassVar
 
-import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from videogen.dit.fusible import Fusible
 from videogen.dit.initial import linear
+from videogen.kernels.fused import Activation
 
 
-class Gated(nn.Module):
+class Gated(Fusible):
     """out(activation(gate) * value); `inner` gives value and gate in one product."""
 
-    activation: Callable[[Tensor], Tensor] = staticmethod(F.gelu)
+    activation: ClassVar[Activation] = "gelu"
 
     def __init__(self, dim: int, *, ratio: float = 4.0, hidden: int | None = None, bias: bool = True) -> None:
         super().__init__()
@@ -23,6 +24,5 @@ class Gated(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """(B, N, D) -> (B, N, D)."""
-        value, gate = self.inner(tokens).chunk(2, dim=-1)
-        out: Tensor = self.out(value * self.activation(gate))
+        out: Tensor = self.out(self.ops.gated(self.inner(tokens), self.activation))
         return out

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+from typing import ClassVar
 
 from videogen.dit.mlps import MLPS
 from videogen.dit.mlps._gated import Gated
+from videogen.kernels.fused import Activation
 
 
 @MLPS.register("swiglu")
@@ -19,4 +20,4 @@ class SwiGLU(Gated):
         bias: whether the layers have one.
     """
 
-    activation = staticmethod(F.silu)
+    activation: ClassVar[Activation] = "silu"

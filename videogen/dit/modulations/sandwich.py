@@ -90,6 +90,15 @@ class SandwichBranch(NamedTuple):
 
     def leave(self, tokens: Float[Tensor, "b n d"], out: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """tokens + tanh(gate) * norm(out)."""
+        gate, out = self.given(out)
+        return mix(tokens, gate, out)
+
+    def given(self, out: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n_or_1 d"], Float[Tensor, "b n d"]]:
+        """What the tokens are given: a gate, and what passes through it."""
         assert self.gate is not None
         assert self.behind is not None
-        return mix(tokens, self.gate.tanh(), self.behind(out))
+        return self.gate.tanh(), self.behind(out)
+
+    def entry(self) -> tuple[nn.Module, Tensor | None, Tensor]:
+        """Norm, no shift, and scale of what the branch sees."""
+        return self.before, None, self.scale

@@ -1,0 +1,232 @@
+"""Attention by a list of blocks, forward and backward: FlashAttention whose tiles name the tokens that they hold.
+
+A block of queries walks over its list of blocks of keys, and for the gradients of keys and values a block of keys over
+its list of blocks of queries; see `videogen.kernels.blocks.BlockList`. Tokens are read where they lie.
+"""
+
+# triton's decorators and kernel arguments have no Python types
+# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from videogen.kernels._triton import load_tile
+
+LN_2 = tl.constexpr(0.6931471805599453)
+LOG2_E = tl.constexpr(1.4426950408889634)
+
+
+@triton.jit
+def _token_rows(p_tokens, start, ROWS: tl.constexpr):
+    """The tokens of some places of the table, in 64 bits, and which places hold one."""
+    # [ROWS]
+    b_token = tl.load(p_tokens + start + tl.arange(0, ROWS))
+    m_row = b_token >= 0
+    return tl.where(m_row, b_token, 0).to(tl.int64), m_row
+
+
+@triton.jit
+def _list_of(p_first, i_b, i_h, i_block, s_fb, s_fh, STEPS: tl.constexpr):
+    """First and last step of a block's list, STEPS for each block in it."""
+    p_first += i_b * s_fb + i_h * s_fh + i_block
+    return tl.load(p_first) * STEPS, tl.load(p_first + 1) * STEPS
+
+
+@triton.jit
+def block_sparse_forward(
+    p_q, p_k, p_v, p_o, p_lse, p_tokens, p_first, p_keys,
+    scale_log2,
+    s_qb, s_qh, s_qn, s_kb, s_kh, s_kn, s_vb, s_vh, s_vn, s_ob, s_oh, s_on, s_eb, s_eh, s_tb, s_fb, s_fh,
+    heads, blocks,
+    HEAD_DIM: tl.constexpr, D: tl.constexpr, SIZE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    UPCAST: tl.constexpr,
+):  # fmt: skip
+    """BLOCK_M queries of one block and head; the natural logarithm of their sums of exponents goes to p_lse.
+
+    SIZE is that of a block, D is HEAD_DIM padded to a power of two. UPCAST is for the interpreter alone, whose tl.dot
+    multiplies the bit patterns of bfloat16.
+    """
+    # one grid axis: the second of CUDA's ends at 65535
+    parts = blocks * (SIZE // BLOCK_M)
+    i_m = tl.program_id(0) % parts
+    i_h = (tl.program_id(0) // parts % heads).to(tl.int64)
+    i_b = (tl.program_id(0) // parts // heads).to(tl.int64)
+    p_tokens += i_b * s_tb
+    p_k += i_b * s_kb + i_h * s_kh
+    p_v += i_b * s_vb + i_h * s_vh
+    PADDED: tl.constexpr = HEAD_DIM != D
+    ACC: tl.constexpr = p_lse.dtype.element_ty
+    o_d = tl.arange(0, D)
+    m_d = o_d < HEAD_DIM
+    o_n, m_n = _token_rows(p_tokens, i_m * BLOCK_M, BLOCK_M)
+    p_row = p_q + i_b * s_qb + i_h * s_qh + o_n[:, None] * s_qn + o_d[None, :]
+    # [BLOCK_M, D]
+    b_q = load_tile(p_row, m_n[:, None], m_d[None, :], True, PADDED)
+    if UPCAST:
+        b_q = b_q.to(tl.float32)
+    b_max = tl.full([BLOCK_M], float("-inf"), ACC)
+    b_sum = tl.zeros([BLOCK_M], ACC)
+    b_acc = tl.zeros([BLOCK_M, D], ACC)
+
+    STEPS: tl.constexpr = SIZE // BLOCK_N
+    begin, end = _list_of(p_first, i_b, i_h, i_m // (SIZE // BLOCK_M), s_fb, s_fh, STEPS)
+    for step in range(begin, end):
+        i_k = tl.load(p_keys + step // STEPS)
+        o_l, m_l = _token_rows(p_tokens, i_k * SIZE + step % STEPS * BLOCK_N, BLOCK_N)
+        # [D, BLOCK_N]
+        b_k = load_tile(p_k + o_l[None, :] * s_kn + o_d[:, None], m_l[None, :], m_d[:, None], True, PADDED)
+        # [BLOCK_N, D]
+        b_v = load_tile(p_v + o_l[:, None] * s_vn + o_d[None, :], m_l[:, None], m_d[None, :], True, PADDED)
+        if UPCAST:
+            b_k = b_k.to(tl.float32)
+            b_v = b_v.to(tl.float32)
+        b_s = tl.where(m_l[None, :], tl.dot(b_q, b_k, input_precision="ieee"), float("-inf"))
+        # a block holds a token, and its first step that one: the maximum is finite from the first step on
+        b_new = tl.maximum(b_max, tl.max(b_s, 1) * scale_log2)
+        b_p = tl.exp2(b_s * scale_log2 - b_new[:, None])
+        b_alpha = tl.exp2(b_max - b_new)
+        b_sum = b_sum * b_alpha + tl.sum(b_p, 1)
+        b_acc = tl.dot(b_p.to(b_v.dtype), b_v, b_acc * b_alpha[:, None], input_precision="ieee")
+        b_max = b_new
+
+    # a query that attends to nothing has summed nothing: 0 / 1, not 0 / 0
+    b_sum = tl.where(b_sum == 0.0, 1.0, b_sum)
+    p_row = p_o + i_b * s_ob + i_h * s_oh + o_n[:, None] * s_on + o_d[None, :]
+    # [BLOCK_M, D]
+    tl.store(p_row, (b_acc / b_sum[:, None]).to(p_o.dtype.element_ty), mask=m_n[:, None] & m_d[None, :])
+    # [BLOCK_M]
+    tl.store(p_lse + i_b * s_eb + i_h * s_eh + o_n, (b_max + tl.log2(b_sum)) * LN_2, mask=m_n)
+
+
+@triton.jit
+def block_sparse_backward_queries(
+    p_q, p_k, p_v, p_o, p_do, p_dq, p_lse, p_dlse, p_delta, p_tokens, p_first, p_keys,
+    scale_log2,
+    s_qb, s_qh, s_qn, s_kb, s_kh, s_kn, s_vb, s_vh, s_vn, s_ob, s_oh, s_on, s_eb, s_eh, s_tb, s_fb, s_fh,
+    heads, blocks,
+    HEAD_DIM: tl.constexpr, D: tl.constexpr, SIZE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    UPCAST: tl.constexpr,
+):  # fmt: skip
+    """The gradient of BLOCK_M queries; output, its gradient and that of the queries share strides s_o.
+
+    p_delta gets what the softmax takes off, sum(out * its gradient) less the gradient of the logarithm (p_dlse), for
+    `block_sparse_backward_keys`.
+    """
+    parts = blocks * (SIZE // BLOCK_M)
+    i_m = tl.program_id(0) % parts
+    i_h = (tl.program_id(0) // parts % heads).to(tl.int64)
+    i_b = (tl.program_id(0) // parts // heads).to(tl.int64)
+    p_tokens += i_b * s_tb
+    p_k += i_b * s_kb + i_h * s_kh
+    p_v += i_b * s_vb + i_h * s_vh
+    PADDED: tl.constexpr = HEAD_DIM != D
+    ACC: tl.constexpr = p_lse.dtype.element_ty
+    o_d = tl.arange(0, D)
+    m_d = o_d < HEAD_DIM
+    o_n, m_n = _token_rows(p_tokens, i_m * BLOCK_M, BLOCK_M)
+    w_o = i_b * s_ob + i_h * s_oh + o_n[:, None] * s_on + o_d[None, :]
+    w_e = i_b * s_eb + i_h * s_eh + o_n
+    p_row = p_q + i_b * s_qb + i_h * s_qh + o_n[:, None] * s_qn + o_d[None, :]
+    # [BLOCK_M, D]
+    b_q = load_tile(p_row, m_n[:, None], m_d[None, :], True, PADDED)
+    b_do = load_tile(p_do + w_o, m_n[:, None], m_d[None, :], True, PADDED)
+    b_o = load_tile(p_o + w_o, m_n[:, None], m_d[None, :], True, PADDED)
+    # [BLOCK_M]
+    b_lse = tl.load(p_lse + w_e, mask=m_n, other=0.0)
+    b_delta = tl.sum(b_o.to(ACC) * b_do.to(ACC), 1) - tl.load(p_dlse + w_e, mask=m_n, other=0.0)
+    tl.store(p_delta + w_e, b_delta, mask=m_n)
+    b_lse = b_lse * LOG2_E
+    if UPCAST:
+        b_q = b_q.to(tl.float32)
+        b_do = b_do.to(tl.float32)
+    b_dq = tl.zeros([BLOCK_M, D], ACC)
+
+    STEPS: tl.constexpr = SIZE // BLOCK_N
+    begin, end = _list_of(p_first, i_b, i_h, i_m // (SIZE // BLOCK_M), s_fb, s_fh, STEPS)
+    for step in range(begin, end):
+        i_k = tl.load(p_keys + step // STEPS)
+        o_l, m_l = _token_rows(p_tokens, i_k * SIZE + step % STEPS * BLOCK_N, BLOCK_N)
+        # [BLOCK_N, D]
+        b_k = load_tile(p_k + o_l[:, None] * s_kn + o_d[None, :], m_l[:, None], m_d[None, :], True, PADDED)
+        b_v = load_tile(p_v + o_l[:, None] * s_vn + o_d[None, :], m_l[:, None], m_d[None, :], True, PADDED)
+        if UPCAST:
+            b_k = b_k.to(tl.float32)
+            b_v = b_v.to(tl.float32)
+        b_s = tl.where(m_l[None, :], tl.dot(b_q, tl.trans(b_k), input_precision="ieee"), float("-inf"))
+        b_p = tl.exp2(b_s * scale_log2 - b_lse[:, None])
+        b_dp = tl.dot(b_do, tl.trans(b_v), input_precision="ieee")
+        b_ds = b_p * (b_dp - b_delta[:, None])
+        b_dq = tl.dot(b_ds.to(b_k.dtype), b_k, b_dq, input_precision="ieee")
+
+    # [BLOCK_M, D]
+    b_dq = (b_dq * (scale_log2 * LN_2)).to(p_dq.dtype.element_ty)
+    tl.store(p_dq + w_o, b_dq, mask=m_n[:, None] & m_d[None, :])
+
+
+@triton.jit
+def block_sparse_backward_keys(
+    p_q, p_k, p_v, p_do, p_dk, p_dv, p_lse, p_delta, p_tokens, p_first, p_queries,
+    scale_log2,
+    s_qb, s_qh, s_qn, s_kb, s_kh, s_kn, s_vb, s_vh, s_vn, s_ob, s_oh, s_on, s_eb, s_eh, s_tb, s_fb, s_fh,
+    heads, blocks,
+    HEAD_DIM: tl.constexpr, D: tl.constexpr, SIZE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    UPCAST: tl.constexpr,
+):  # fmt: skip
+    """The gradients of BLOCK_N keys and values, strides s_o as those of the output's gradient; scores are transposed.
+
+    p_first and p_queries are the lists of blocks of keys, p_delta is what `block_sparse_backward_queries` wrote.
+    """
+    parts = blocks * (SIZE // BLOCK_N)
+    i_n = tl.program_id(0) % parts
+    i_h = (tl.program_id(0) // parts % heads).to(tl.int64)
+    i_b = (tl.program_id(0) // parts // heads).to(tl.int64)
+    p_tokens += i_b * s_tb
+    p_q += i_b * s_qb + i_h * s_qh
+    p_do += i_b * s_ob + i_h * s_oh
+    p_lse += i_b * s_eb + i_h * s_eh
+    p_delta += i_b * s_eb + i_h * s_eh
+    PADDED: tl.constexpr = HEAD_DIM != D
+    ACC: tl.constexpr = p_lse.dtype.element_ty
+    o_d = tl.arange(0, D)
+    m_d = o_d < HEAD_DIM
+    o_l, m_l = _token_rows(p_tokens, i_n * BLOCK_N, BLOCK_N)
+    p_row = p_k + i_b * s_kb + i_h * s_kh + o_l[:, None] * s_kn + o_d[None, :]
+    # [BLOCK_N, D]
+    b_k = load_tile(p_row, m_l[:, None], m_d[None, :], True, PADDED)
+    p_row = p_v + i_b * s_vb + i_h * s_vh + o_l[:, None] * s_vn + o_d[None, :]
+    b_v = load_tile(p_row, m_l[:, None], m_d[None, :], True, PADDED)
+    if UPCAST:
+        b_k = b_k.to(tl.float32)
+        b_v = b_v.to(tl.float32)
+    b_dk = tl.zeros([BLOCK_N, D], ACC)
+    b_dv = tl.zeros([BLOCK_N, D], ACC)
+
+    STEPS: tl.constexpr = SIZE // BLOCK_M
+    begin, end = _list_of(p_first, i_b, i_h, i_n // (SIZE // BLOCK_N), s_fb, s_fh, STEPS)
+    for step in range(begin, end):
+        i_q = tl.load(p_queries + step // STEPS)
+        o_n, m_n = _token_rows(p_tokens, i_q * SIZE + step % STEPS * BLOCK_M, BLOCK_M)
+        # [BLOCK_M, D]
+        b_q = load_tile(p_q + o_n[:, None] * s_qn + o_d[None, :], m_n[:, None], m_d[None, :], True, PADDED)
+        b_do = load_tile(p_do + o_n[:, None] * s_on + o_d[None, :], m_n[:, None], m_d[None, :], True, PADDED)
+        # [BLOCK_M]
+        b_lse = tl.load(p_lse + o_n, mask=m_n, other=0.0) * LOG2_E
+        b_delta = tl.load(p_delta + o_n, mask=m_n, other=0.0)
+        if UPCAST:
+            b_q = b_q.to(tl.float32)
+            b_do = b_do.to(tl.float32)
+        # [BLOCK_N, BLOCK_M]
+        b_s = tl.where(m_n[None, :], tl.dot(b_k, tl.trans(b_q), input_precision="ieee"), float("-inf"))
+        b_p = tl.exp2(b_s * scale_log2 - b_lse[None, :])
+        b_dv = tl.dot(b_p.to(b_do.dtype), b_do, b_dv, input_precision="ieee")
+        b_dp = tl.dot(b_v, tl.trans(b_do), input_precision="ieee")
+        b_ds = b_p * (b_dp - b_delta[None, :])
+        b_dk = tl.dot(b_ds.to(b_q.dtype), b_q, b_dk, input_precision="ieee")
+
+    m_out = m_l[:, None] & m_d[None, :]
+    w_o = i_b * s_ob + i_h * s_oh + o_l[:, None] * s_on + o_d[None, :]
+    # [BLOCK_N, D]
+    tl.store(p_dk + w_o, (b_dk * (scale_log2 * LN_2)).to(p_dk.dtype.element_ty), mask=m_out)
+    tl.store(p_dv + w_o, b_dv.to(p_dv.dtype.element_ty), mask=m_out)
