@@ -16,6 +16,7 @@ from videogen.config import build_pipeline, compose
 from videogen.data.shapes import HELD_OUT
 from videogen.data.video import read_video
 from videogen.metrics.shapes import adherence
+from videogen.schedulers import SCHEDULERS
 
 PACKAGE = Path(videogen.__file__).parent
 PROMPT = "a red circle moving right"
@@ -103,8 +104,11 @@ def test_triton_is_refused_on_a_cpu_without_its_interpreter(tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("scheduler", ["ddim", "rectified_flow"])
-def test_the_same_weights_run_under_another_noise_schedule(scheduler: str) -> None:
+@pytest.mark.parametrize(
+    "scheduler",
+    [pytest.param(name, marks=[] if name == "ddim" else [pytest.mark.slow]) for name in SCHEDULERS.names()],
+)
+def test_the_same_weights_run_under_every_scheduler(scheduler: str) -> None:
     video = sample(f"scheduler={scheduler}", "steps=30")
     shown = adherence(video[0], PROMPT)
     assert shown["colour"], shown

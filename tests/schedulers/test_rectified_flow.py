@@ -9,6 +9,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Generator, Tensor
 
+from videogen.config import build_part, compose
 from videogen.schedulers.rectified_flow import RectifiedFlow
 
 SHAPE = (2, 3, 2, 4, 3)
@@ -154,6 +155,16 @@ def test_the_shift_by_the_tokens_of_a_frame_is_that_of_open_sora_2() -> None:
     assert RectifiedFlow(shift_by="tokens").shift_of((4, 64, 64)) == pytest.approx(torch.e**1.15)
     with pytest.raises(ValueError, match="shift_by=tokens needs the size"):
         RectifiedFlow(shift_by="tokens").timesteps(4)
+
+
+@pytest.mark.parametrize(
+    ("preset", "size", "shift"),
+    # what the originals come to at the sizes of these presets
+    [("opensora_1_2", (15, 45, 80), 3.631), ("opensora_2_0", (33, 24, 42), 5.733), ("ltx_0_9", (16, 15, 22), 11.87)],
+)
+def test_presets_shift_by_the_size(preset: str, size: tuple[int, int, int], shift: float) -> None:
+    scheduler = build_part("scheduler", compose("generate", [f"model={preset}"])["scheduler"])
+    assert scheduler.shift_of(size) == pytest.approx(shift, rel=1e-3)
 
 
 def test_a_shift_of_a_solver_is_that_of_the_flow() -> None:

@@ -226,7 +226,7 @@ def test_pndm(options: dict[str, Any]) -> None:
     reference = theirs(
         "PNDMScheduler", prediction, beta, skip_prk_steps=True, set_alpha_to_one=True, timestep_spacing=spacing
     )
-    scheduler = SCHEDULERS.build("pndm", chain(prediction, beta), spacing=spacing)
+    scheduler = SCHEDULERS.build("pndm", chain(prediction, beta), spacing=spacing, nodes="steps")
     times = scheduler.timesteps(STEPS)
     reference.alphas_cumprod = scheduler.noise.alpha_sigma(torch.arange(1000.0).double())[0].square()
     start = draws(1)()
