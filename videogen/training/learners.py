@@ -136,11 +136,6 @@ class DenoiserLearner:
         self.learns_variance = bool(getattr(objective, "learned_variance", False))
         if self.learns_variance and not getattr(denoiser, "learned_sigma", False):
             raise ValueError("objective.variance=learned_range: set denoiser.learned_sigma=true, or another variance")
-        if self.learns_variance and settings.known and "known" not in denoiser.conditions:
-            raise ValueError(
-                f"train.known={settings.known} gives frames times of their own, for which objective.variance="
-                "learned_range has no loss: use another variance"
-            )
         self.modules = nn.ModuleDict({"denoiser": denoiser})
         if isinstance(text, nn.Module) and any(p.requires_grad for p in text.parameters()):
             self.modules["text"] = text
@@ -169,16 +164,16 @@ class DenoiserLearner:
         noise = torch.randn(x0.shape, generator=source)
         times, condition, learnt = self._with_known(x0, times, condition, source)
         noisy = self.objective.add_noise(x0, noise, times)
-        output = self.denoiser(noisy, times, condition)
+        output = self.denoiser(noisy, times, condition).float()
         # a variance that the model may predict as well stands behind
         prediction = output[:, : x0.shape[1]]
-        errors = (prediction.float() - self.objective.target(x0, noise, times)).square().mean((1, 3, 4))
+        errors = (prediction - self.objective.target(x0, noise, times)).square().mean((1, 3, 4))
         weights = self.objective.loss_weight(times).to(errors.dtype)
         weighted = errors * (weights if weights.ndim == 2 else weights[:, None])
+        if self.learns_variance:
+            weighted = weighted + self.objective.variance_loss(output, x0, noisy, times).float().mean((1, 3, 4))
         # each clip counts as much as the others, however much of it is known
         loss, error = (_mean(values, learnt).mean() for values in (weighted, errors))
-        if self.learns_variance:
-            loss = loss + self.objective.variance_loss(output.float(), x0, noisy, times).mean().to(loss.dtype)
         return loss, {"loss": loss.item(), "error": error.item()}
 
     def _with_known(
