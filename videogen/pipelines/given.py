@@ -119,7 +119,7 @@ def known_latents(vae: VideoVAE, given: Given, blank: Blank) -> Float[Tensor, "b
     return latents
 
 
-def known_mask(given: Given, spec: VAESpec, channels: int, blank: Blank) -> Bool[Tensor, b * mask]:
+def known_mask(given: Given, spec: VAESpec, channels: int, blank: Blank) -> Tensor:
     """What of the known latents is known: (B, T') with one channel or none, else (B, channels, T', H', W').
 
     Args:
