@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,8 +35,8 @@ def scaled(x: Tensor, factor: Tensor, spare: bool) -> Tensor:
     return x.mul_(factor) if spare and not torch.is_grad_enabled() else x * factor
 
 
-def linear_gelu(layer: nn.Module, x: Float[Tensor, "*shape d"], approximate: Literal["tanh", "none"]) -> Tensor:
-    """GELU of a linear layer, (…, D) -> (…, hidden)."""
+def linear_gelu(layer: nn.Module, x: Float[Tensor, "*shape d"], approximate: str) -> Tensor:
+    """GELU of a linear layer, (…, D) -> (…, hidden); `approximate` is "tanh" or "none"."""
     # what stands in for a layer, as an adapter does, has a product of its own
     if type(layer) is not nn.Linear or torch.is_grad_enabled():
         return F.gelu(layer(x), approximate=approximate)

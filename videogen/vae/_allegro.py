@@ -34,7 +34,8 @@ class TimeBlock(nn.Module):
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
         first, *rest = self.stages
-        skip, h = x, first(x)
+        skip: Tensor = x
+        h: Tensor = first(x)
         if self.frames == "half":
             skip = x[:, :, ::2]
         elif self.frames == "double":

@@ -25,7 +25,7 @@ class Conv3d(nn.Conv3d):
         return along_time(channels_last(x), self.weight, self.bias, self._of_images)
 
     def _of_images(self, images: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
-        return kept_last(F.conv2d(images, kernel, bias, self.stride[1:], self.padding[1:]))  # type: ignore[arg-type]
+        return kept_last(F.conv2d(images, kernel, bias, self.stride[1:], self.padding[1:]))
 
 
 class Conv2d(nn.Conv2d):

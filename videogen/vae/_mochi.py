@@ -74,9 +74,10 @@ class TimeAttention(nn.Module):
         # a chunk's first frame sees what was before it too
         mask = torch.ones(frames, k.shape[2], dtype=torch.bool, device=x.device).tril(k.shape[2] - frames)
         parts = zip(*(tensor.split(POSITIONS) for tensor in (q, k, v)), strict=True)
-        h = torch.cat([F.scaled_dot_product_attention(*part, attn_mask=mask) for part in parts])
+        h = torch.cat([F.scaled_dot_product_attention(q, k, v, mask) for q, k, v in parts])
         out = self.out(rearrange(h, "n heads t d -> n t (heads d)"))
-        return x + rearrange(out, "(b h w) t c -> b c t h w", h=height, w=width)
+        found: Tensor = x + rearrange(out, "(b h w) t c -> b c t h w", h=height, w=width)
+        return found
 
 
 class Upsample(nn.Module):
@@ -92,7 +93,7 @@ class Upsample(nn.Module):
         self.strides, self.trim = {"dt": time, "dy": space, "dx": space}, trim
 
     def forward(self, x: Tensor, cache: StreamCache | None = None) -> Tensor:
-        out = rearrange(self.proj(x), "b (c dt dy dx) t h w -> b c (t dt) (h dy) (w dx)", **self.strides)
+        out: Tensor = rearrange(self.proj(x), "b (c dt dy dx) t h w -> b c (t dt) (h dy) (w dx)", **self.strides)
         return out[:, :, self.strides["dt"] - 1 :] if self.trim and begins(self, cache) else out
 
 
