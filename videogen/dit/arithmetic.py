@@ -13,6 +13,10 @@ from torch.utils.flop_counter import register_flop_formula
 
 from videogen.kernels.fused._reference import mix as mix
 
+#: whether torch has oneDNN here, and whether that has products in bfloat16 on this CPU
+ONEDNN = torch.backends.mkldnn.is_available()
+BFLOAT16 = ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
 
 def rms_norm(
     x: Float[Tensor, "*shape d"], weight: Float[Tensor, " d"] | None, eps: float | None
@@ -51,11 +55,11 @@ def linear_gelu(layer: nn.Module, x: Float[Tensor, "*shape d"], approximate: Lit
 
 def _in_one(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN can compute a product together with what follows it."""
-    if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if x.device.type != "cpu" or not ONEDNN:
         return False
     if x.dtype != weight.dtype or torch.is_autocast_enabled("cpu"):
         return False
-    return x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and BFLOAT16)
 
 
 # an operator of its own, since torch's compiler takes oneDNN's with weights that are constants alone
