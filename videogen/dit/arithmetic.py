@@ -13,6 +13,10 @@ from torch.utils.flop_counter import register_flop_formula
 
 from videogen.kernels.fused._reference import mix as mix
 
+#: whether torch has oneDNN here, and whether that has products in bfloat16 on this CPU
+ONEDNN = torch.backends.mkldnn.is_available()
+BFLOAT16 = ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
 
 def rms_norm(
     x: Float[Tensor, "*shape d"], weight: Float[Tensor, " d"] | None, eps: float | None
@@ -42,24 +46,36 @@ def linear_gelu(layer: nn.Module, x: Float[Tensor, "*shape d"], approximate: Lit
         return F.gelu(layer(x), approximate=approximate)
     if _in_one(x, layer.weight):
         # torch's GELU for a CPU takes as long as the product before it, where that is in bfloat16
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "gelu", [], approximate)
+        out = in_one(x, layer.weight, layer.bias, approximate)
     else:
         out = torch.ops.aten.gelu_(layer(x), approximate=approximate)
-    return out
+    found: Tensor = out
+    return found
 
 
 def _in_one(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN can compute a product together with what follows it."""
-    if torch.compiler.is_compiling() or x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if x.device.type != "cpu" or not ONEDNN:
         return False
     if x.dtype != weight.dtype or torch.is_autocast_enabled("cpu"):
         return False
-    return x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and BFLOAT16)
 
 
-if torch.backends.mkldnn.is_available():
+# an operator of its own, since torch's compiler takes oneDNN's with weights that are constants alone
+@torch.library.custom_op("videogen::linear_gelu", mutates_args=())
+def in_one(x: Tensor, weight: Tensor, bias: Tensor | None, approximate: str) -> Tensor:
+    """GELU of a product, (…, D) -> (…, hidden), by oneDNN."""
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], approximate)
+    return out
 
-    @register_flop_formula(torch.ops.mkldnn._linear_pointwise)
-    def _flops(x: torch.Size, weight: torch.Size, *args: Any, **kwargs: Any) -> int:
-        """What it says to those who count operations, a multiply-add as two."""
-        return 2 * math.prod(x) * weight[0]
+
+@in_one.register_fake
+def _shape(x: Tensor, weight: Tensor, bias: Tensor | None, approximate: str) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
+@register_flop_formula(torch.ops.videogen.linear_gelu)
+def _flops(x: torch.Size, weight: torch.Size, *args: Any, **kwargs: Any) -> int:
+    """What it says to those who count operations, a multiply-add as two."""
+    return 2 * math.prod(x) * weight[0]
