@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.flop_counter import register_flop_formula
 
+from videogen.kernels.fused._linear_gelu import BFLOAT16, ONEDNN, in_one
 from videogen.kernels.fused._reference import mix as mix
-
-#: whether torch has oneDNN here, and whether that has products in bfloat16 on this CPU
-ONEDNN = torch.backends.mkldnn.is_available()
-BFLOAT16 = ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def rms_norm(
@@ -39,7 +32,7 @@ def scaled(x: Tensor, factor: Tensor, spare: bool) -> Tensor:
     return x.mul_(factor) if spare and not torch.is_grad_enabled() else x * factor
 
 
-def linear_gelu(layer: nn.Module, x: Float[Tensor, "*shape d"], approximate: Literal["tanh", "none"]) -> Tensor:
+def linear_gelu(layer: nn.Module, x: Float[Tensor, "*shape d"], approximate: str) -> Tensor:
     """GELU of a linear layer, (…, D) -> (…, hidden)."""
     # what stands in for a layer, as an adapter does, has a product of its own
     if type(layer) is not nn.Linear or torch.is_grad_enabled():
@@ -60,22 +53,3 @@ def _in_one(x: Tensor, weight: Tensor) -> bool:
     if x.dtype != weight.dtype or torch.is_autocast_enabled("cpu"):
         return False
     return x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and BFLOAT16)
-
-
-# an operator of its own, since torch's compiler takes oneDNN's with weights that are constants alone
-@torch.library.custom_op("videogen::linear_gelu", mutates_args=())
-def in_one(x: Tensor, weight: Tensor, bias: Tensor | None, approximate: str) -> Tensor:
-    """GELU of a product, (…, D) -> (…, hidden), by oneDNN."""
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], approximate)
-    return out
-
-
-@in_one.register_fake
-def _shape(x: Tensor, weight: Tensor, bias: Tensor | None, approximate: str) -> Tensor:
-    return x.new_empty(*x.shape[:-1], weight.shape[0])
-
-
-@register_flop_formula(torch.ops.videogen.linear_gelu)
-def _flops(x: torch.Size, weight: torch.Size, *args: Any, **kwargs: Any) -> int:
-    """What it says to those who count operations, a multiply-add as two."""
-    return 2 * math.prod(x) * weight[0]
