@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.flop_counter import register_flop_formula
 
+from videogen.kernels.fused._linear_gelu import BFLOAT16, ONEDNN, in_one
 from videogen.kernels.fused._reference import mix as mix
 
 
@@ -42,24 +39,17 @@ def linear_gelu(layer: nn.Module, x: Float[Tensor, "*shape d"], approximate: str
         return F.gelu(layer(x), approximate=approximate)
     if _in_one(x, layer.weight):
         # torch's GELU for a CPU takes as long as the product before it, where that is in bfloat16
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "gelu", [], approximate)
+        out = in_one(x, layer.weight, layer.bias, approximate)
     else:
         out = torch.ops.aten.gelu_(layer(x), approximate=approximate)
-    return out
+    found: Tensor = out
+    return found
 
 
 def _in_one(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN can compute a product together with what follows it."""
-    if torch.compiler.is_compiling() or x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if x.device.type != "cpu" or not ONEDNN:
         return False
     if x.dtype != weight.dtype or torch.is_autocast_enabled("cpu"):
         return False
-    return x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-if torch.backends.mkldnn.is_available():
-
-    @register_flop_formula(torch.ops.mkldnn._linear_pointwise)
-    def _flops(x: torch.Size, weight: torch.Size, *args: Any, **kwargs: Any) -> int:
-        """What it says to those who count operations, a multiply-add as two."""
-        return 2 * math.prod(x) * weight[0]
+    return x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and BFLOAT16)

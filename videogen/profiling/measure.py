@@ -97,7 +97,10 @@ def denoising_cost(
 
 
 def decoding_cost(vae: Any, latents: tuple[int, int, int, int], batch: int, dtype: torch.dtype = torch.float32) -> Cost:
-    """Decoding a batch of clips, all operations under "VAE".
+    """Decoding a batch of clips in one piece, all operations under "VAE".
+
+    What coding on a CPU does instead, see `videogen.vae._lean`, is many small steps of other operations: it would take
+    minutes to look through for a large clip, and isn't what other devices do.
 
     Args:
         vae: on the meta device, in `dtype`; one within a budget of memory decodes in its pieces.
@@ -105,7 +108,14 @@ def decoding_cost(vae: Any, latents: tuple[int, int, int, int], batch: int, dtyp
         batch: clips.
         dtype: of the latents.
     """
-    return _cost(vae, lambda: vae.decode(torch.empty(batch, *latents, dtype=dtype)), lambda path: "VAE", None)
+    # as where a gradient is asked for; none is
+    vae.requires_grad_(False)
+
+    def decode() -> None:
+        with torch.enable_grad():
+            vae.decode(torch.empty(batch, *latents, dtype=dtype))
+
+    return _cost(vae, decode, lambda path: "VAE", None)
 
 
 def _cost(
