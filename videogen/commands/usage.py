@@ -43,6 +43,8 @@ Sampling:
   guidance=                     how strongly the sentence is followed, 1 for not at all; guide=apg, interval, … how
   guidance_rescale=             0 to 1, tames the contrast of strong guidance
   embedded_guidance=            scale that a distilled model is told, mostly with guidance=1
+  condition_fps=                the frame rate that a model is told, where it takes one
+  blank=                        what unknown frames show to a model that takes images: gray, black, zeros, repeat
   negative_prompt=              what to lead away from"""
 
 USAGE = {
@@ -51,6 +53,7 @@ videogen generate "<sentence>" [key=value ...]
 
 The sentence is taken as it stands, whatever its punctuation; prompt=<sentence> is the same.
   prompts=file.txt    one sentence a line
+  image=first.png     a picture to begin with, and last_image= to end with, for a model that takes some
   output=film.mp4     where to; without it, a name made from sentence and seed
   seed=0              equal seeds give equal videos
   batch_size=4        videos made at once
