@@ -293,7 +293,7 @@ def test_each_side_learns_from_its_own_loss_in_one_backward_pass(tmp_path: Path,
 EVERYTHING = {"reconstruction": "l1", "perceptual": 0.1, "discriminator": 0.1, "discriminator_start": 20}
 
 
-@pytest.mark.parametrize("name", VAES)
+@pytest.mark.parametrize("name", QUICK_VAES)
 @pytest.mark.parametrize("part", ["vae", "vae_decoder"])
 def test_images_and_clips_are_learnt_from_all_losses_together(
     tmp_path: Path, weights: Callable[[str], str], name: str, part: str
@@ -328,10 +328,10 @@ def test_the_discriminator_learns(tmp_path: Path) -> None:
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", VAES)
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", QUICK_VAES)
 # at the checkpoint that the run goes on from, the discriminator has moved once, or not yet
-@pytest.mark.parametrize("start", [1, 2])
+@pytest.mark.parametrize("start", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_goes_on_as_if_never_stopped(
     tmp_path: Path, weights: Callable[[str], str], name: str, start: int, precision: str
 ) -> None:
