@@ -36,6 +36,8 @@ VAES: dict[str, dict[str, Any]] = {
         "base_channels": 8, "latent_channels": 4, "codebook_size": 32, "num_res_blocks": 1, "temporal_stride": 1
     },
 }  # fmt: skip
+#: the wavelet one takes four times as long
+QUICK_VAES = [name if name == "vqvae" else pytest.param(name, marks=pytest.mark.slow) for name in VAES]
 # timm's smallest that takes any size; and a small one whose pixels have other means than 0.5
 NETWORK, OTHER_NETWORK = "test_resnet", "mobilenetv3_small_050"
 
