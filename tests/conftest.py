@@ -29,8 +29,8 @@ CHECKED = [
 ]
 jaxtyping.install_import_hook(CHECKED, "shape_check.shapes")
 
-# sums depend on how many threads share them, and CI has two cores
-torch.set_num_threads(2)
+# sums depend on how many threads share them, and there is a process of tests a core
+torch.set_num_threads(1)
 matplotlib.use("Agg")
 
 
