@@ -13,6 +13,8 @@ from videogen.vae import VAES
 @pytest.fixture
 def vae(randomised):
     """A sound VAE in half precision but for one layer, whose results are too large for it."""
+    # of clips that make them so
+    torch.manual_seed(0)
     vae = randomised(VAES.build("wan", base_channels=4, num_res_blocks=1, latent_channels=4)).half()
     with torch.no_grad():
         vae.decoder.conv_in.weight.fill_(6e4)

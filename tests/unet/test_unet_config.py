@@ -71,7 +71,7 @@ def test_a_folder_of_ours_comes_back(config: dict[str, Any], tmp_path: Path) -> 
 
 def test_a_model_that_needs_more_than_text_says_so(config: dict[str, Any]) -> None:
     pipeline = build_pipeline({**config, "denoiser": {**config["denoiser"], "image_attention": True}})
-    with pytest.raises(ValueError, match=r"condition.image is missing and this model needs it: give image tokens"):
+    with pytest.raises(ValueError, match=r"this model animates an image: give one, image=first\.png"):
         pipeline("a red circle")
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from videogen.schedulers import SCHEDULERS
-from videogen.schedulers._discrete_vp import DiscreteVP
+from videogen.schedulers._discrete_vp import DATA_TIME, DiscreteVP
 from videogen.schedulers._shared import Stepper, check_choice, like
 
 Variance = Literal["fixed_small", "fixed_large", "learned_range"]
@@ -92,18 +92,18 @@ class DDPM(Stepper, DiscreteVP):
         x0: Float[Tensor, "b c *rest"],
         sample: Float[Tensor, "b c *rest"],
         timestep: Tensor,
-    ) -> Float[Tensor, " b"]:
-        """What the learned variance is trained on: a term of the likelihood's bound, in bits a number, (B,).
+    ) -> Float[Tensor, "b c *rest"]:
+        """What the learned variance is trained on: a term of the likelihood's bound, in bits, of the sample's shape.
 
         The divergence of the predicted step from the exact reversal of the last noising step (arXiv 2102.09672, eq. 4),
         whose mean isn't trained by it. It is 0 at time 0, from where a step draws nothing.
 
         Args:
             prediction: (B, 2 C, ...) of the network at x_t = sample.
-            timestep: (B,), whole numbers from 0.
+            timestep: whole numbers from 0, or -1 for clean frames; (B,), or one a frame (B, T).
         """
         predicted, place = self._parted(prediction)
-        before = timestep.double() - 1
+        before = (timestep.double() - 1).clamp(min=DATA_TIME)
         predicted_x0, _ = self._solve(predicted.detach(), sample, timestep)
         miss = self._mean(x0, sample, timestep, before) - self._mean(predicted_x0, sample, timestep, before)
         _, exact = self._transition(timestep, before)
@@ -111,7 +111,7 @@ class DDPM(Stepper, DiscreteVP):
         log_learned = self._log_variance(place, sample, timestep, before)
         ratio = (log_exact - log_learned).exp() + miss.square() * (-log_learned).exp()
         bits = (ratio - 1 + log_learned - log_exact) / 2 / math.log(2)
-        return bits.flatten(1).mean(1) * (timestep > 0)
+        return bits * like((timestep > 0).double(), sample)
 
     def _parted(self, prediction: Tensor) -> tuple[Tensor, Tensor | None]:
         """The prediction proper, and behind it where the variance lies, from -1 (fixed_small) to 1 (fixed_large)."""
