@@ -11,7 +11,7 @@ from torch import Tensor, nn
 #: half precision has too few digits for sums in another order
 DTYPES = (torch.float32, torch.float64)
 #: of images that are done at once
-PIXELS = 2**15
+PIXELS = 2**16
 #: numbers that a layer works on at once, where it goes through a clip or an image in pieces
 BLOCK = 2**20
 
@@ -75,7 +75,7 @@ def over_rms(x: Tensor, eps: float) -> Tensor:
 def few_at_a_time(half: nn.Module, images: Tensor, pixels: int) -> Tensor:
     """What a half of an image autoencoder makes of images (N, …) that are so many pixels each.
 
-    They know nothing of one another, so that memory needn't follow their number: some 32768 pixels are done at once,
+    They know nothing of one another, so that memory needn't follow their number: some 65536 pixels are done at once,
     fewer of which don't repay the laying out of weights. A half in training mode may have norms over all images.
     """
     groups = 1 if half.training or not lean(images) else -(-len(images) * pixels // PIXELS)
