@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from videogen._version import __version__
 from videogen.denoiser import Condition
 from videogen.kinds import registry
 
 if TYPE_CHECKING:
     from videogen.pipelines.text_to_video import TextToVideo
 
-__version__ = "0.1.0"
-__all__ = ["Condition", "build", "load", "names", "pipeline"]
+__all__ = ["Condition", "__version__", "build", "load", "names", "pipeline"]
 
 
 def names(kind: str, pattern: str = "*") -> list[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from videogen._version import __version__
 from videogen.kernels._flash_tiles import Tile
 
 #: where measurements are kept
@@ -91,9 +92,7 @@ def _card(device: torch.device) -> str:
 def _versions() -> str:
     import triton
 
-    import videogen
-
-    return f"videogen {videogen.__version__} torch {torch.__version__} triton {triton.__version__}"
+    return f"videogen {__version__} torch {torch.__version__} triton {triton.__version__}"
 
 
 def _read(cache: Path) -> dict[str, list[int]]:
