@@ -310,14 +310,14 @@ def test_evaluate_writes_figures_for_each_sample(model: Path, here: Path, capsys
     for name in ("b.mp4", "a.mp4"):
         write_video(here / name, torch.rand(3, 5, 16, 16) * 2 - 1, fps=8)
     capsys.readouterr()
-    arguments = ["evaluate", "task=reconstruction", f"input={here}", f"model={model}"]
+    arguments = ["evaluate", "measure=reconstruction", f"input={here}", f"model={model}"]
     assert main([*arguments, "output=clips.json"]) == 0
     result = json.loads((here / "clips.json").read_text())
     assert [row["clip"] for row in result["samples"]] == ["a.mp4", "b.mp4"]
     psnr = sum(row["psnr"] for row in result["samples"]) / 2
     assert result["mean"]["psnr"] == pytest.approx(psnr)
     assert ["psnr", f"{psnr:.4f}"] in [line.split() for line in lines(capsys)]
-    assert "no clips: give their folder" in fails(["evaluate", "task=reconstruction"], capsys)
+    assert "no clips: give their folder" in fails(["evaluate", "measure=reconstruction"], capsys)
     assert "can't be written" in fails([*arguments, "output=no/x.json"], capsys)
 
 

@@ -25,6 +25,7 @@ KINDS = {
     "dit/known": "videogen.dit.known:KNOWN",
     "scheduler": "videogen.schedulers:SCHEDULERS",
     "guide": "videogen.guidance:GUIDES",
+    "task": "videogen.tasks:TASKS",
     "attention": "videogen.kernels:ATTENTION",
     "fused": "videogen.kernels.fused:FUSED",
     "text": "videogen.text:TEXT_ENCODERS",

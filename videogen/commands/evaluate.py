@@ -35,11 +35,11 @@ def evaluate(config: Mapping[str, Any], label: str = "") -> None:
     output = None if config["output"] is None else labelled(config["output"], label)
     if output is not None:
         check_json(output)
-    measure = measure_adherence if config["task"] == "adherence" else measure_reconstruction
+    measure = measure_reconstruction if config["measure"] == "reconstruction" else measure_adherence
     result = measure(config)
     print(table({"samples": len(result["samples"]), **result["mean"]}))
     if output is not None:
-        text = json.dumps({"task": config["task"], "config": config, **result}, indent=2)
+        text = json.dumps({"measure": config["measure"], "config": config, **result}, indent=2)
         output.write_text(text + "\n", encoding="utf-8")
         print(output)
 
@@ -81,7 +81,7 @@ def find_clips(config: Mapping[str, Any]) -> list[Path]:
         ValueError: no folder is given, or there is no clip in it.
     """
     if config["input"] is None:
-        raise ValueError("no clips: give their folder, videogen evaluate task=reconstruction input=folder")
+        raise ValueError("no clips: give their folder, videogen evaluate measure=reconstruction input=folder")
     folder = Path(config["input"])
     if (folder / "metadata.jsonl").is_file():
         dataset: Any = DATASETS.build("folder", path=str(folder), split=config["split"])

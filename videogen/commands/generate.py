@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from videogen.commands.outputs import check_output, name_outputs
+from videogen.commands.references import read_references
 from videogen.config import build_pipeline
-from videogen.data.picture import read_picture
 from videogen.data.sheet import contact_sheet
-from videogen.data.video import Size, write_video
+from videogen.data.video import write_video
 from videogen.text import TextEncoder
 
 
@@ -25,19 +23,19 @@ def generate(config: Mapping[str, Any], label: str = "") -> None:
         label: to go into the names of the files.
 
     Raises:
-        ValueError: no sentence, an empty one, a size that doesn't fit, a path that can't be written, an image that
-            can't be read, or one that the model can't take.
+        ValueError: no sentence, an empty one, a size that doesn't fit, a path that can't be written, an image or film
+            that can't be read, or one that the task or the model can't take.
     """
     sentences = read_sentences(config)
     paths = name_outputs(sentences, config["output"], config["seed"], label)
     for path in paths:
         check_output(path)
-    images = read_images(config)
+    references = read_references(config)
     pipeline = build_pipeline(config)
     warn_unknown(pipeline.text, [*sentences, config["negative_prompt"]])
     for start in range(0, len(sentences), config["batch_size"]):
         batch = slice(start, start + config["batch_size"])
-        videos = pipeline(sentences[batch], image=images, seed=config["seed"], progress=True)
+        videos = pipeline(sentences[batch], **references, seed=config["seed"], progress=True)
         for path, video in zip(paths[batch], videos, strict=True):
             write_video(path, video, config["fps"])
             contact_sheet(video, path.with_suffix(".png"))
@@ -69,25 +67,6 @@ def read_sentences(config: Mapping[str, Any]) -> list[str]:
     if not sentences:
         raise ValueError(f"prompts={file} holds no sentence: write one a line")
     return sentences
-
-
-def read_images(config: Mapping[str, Any]) -> dict[int, Tensor]:
-    """The first frame and the last one of the film, as far as the config gives them; says which were resized.
-
-    Raises:
-        VideoError: a file that can't be read.
-    """
-    size, images = Size(config["height"], config["width"]), {}
-    for place, key in ((0, "image"), (-1, "last_image")):
-        if config[key] is not None:
-            images[place], there = read_picture(config[key], size)
-            if there != size:
-                print(
-                    f"videogen: {config[key]} of {there.width}x{there.height} is cut and resized to "
-                    f"{size.width}x{size.height}",
-                    file=sys.stderr,
-                )
-    return images
 
 
 def warn_unknown(text: TextEncoder, sentences: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ Text to video from interchangeable parts.
   videogen reconstruct input=clip.mp4              a clip through the VAE: PSNR, SSIM, side by side; weights= takes
                                                    published files and folders too
   videogen train train=shapes_dit                  train a VAE or a denoiser; goes on where it was killed
-  videogen evaluate task=adherence                 measure a model
+  videogen evaluate task=image_to_video             measure a model
   videogen list [kind] [pattern]                   the parts there are
   videogen show <kind> <name>                      one part: knobs, defaults, origin
   videogen show model <preset>                     one model: size, operations, memory
@@ -29,7 +29,7 @@ The model:
   experiment=file.yaml      parts and settings from a file
   weights=shapes            a checkpoint's folder, or weights that ship; null for random ones
   vae.memory_budget=4GiB    encode and decode in chunks and tiles that fit; says which
-  vae= denoiser= dit.block= text= objective= scheduler= guide= attention= fused=
+  vae= denoiser= dit.block= text= objective= scheduler= guide= task= attention= fused=
                             another part in that place, see `videogen list`; its knobs as vae.<knob>=value"""
 
 # of the commands that build a VAE alone
@@ -54,6 +54,9 @@ videogen generate "<sentence>" [key=value ...]
 The sentence is taken as it stands, whatever its punctuation; prompt=<sentence> is the same.
   prompts=file.txt    one sentence a line
   image=first.png     a picture to begin with, and last_image= to end with, for a model that takes some
+  task=               what else a film is made from: image_to_video, extend, loop, connect, edit, inpaint, outpaint,
+                      interpolate, text_to_image; its knobs as task.<knob>=value, see `videogen list task`
+  video=film.mp4      the film that it goes on from, other= a second one, and mask=mask.png, white where it is made anew
   output=film.mp4     where to; without it, a name made from sentence and seed
   seed=0              equal seeds give equal videos
   batch_size=4        videos made at once
@@ -82,17 +85,19 @@ videogen train train=<preset> [key=value ...]
 Weights are random unless model=<folder> or weights=<folder> says otherwise.
 {_MODEL}""",
     "evaluate": f"""\
-videogen evaluate [task=adherence|reconstruction] [key=value ...]
+videogen evaluate [measure=task|reconstruction] [key=value ...]
 
-  task=adherence         does a video show what its held-out prompt says, attribute by attribute
-  task=reconstruction    PSNR and SSIM of the clips in a folder
+  measure=task           does the model do its task: does a film show what its held-out prompt says, attribute by
+                         attribute; with another task=, what that one is about
+  measure=reconstruction
+                         PSNR and SSIM of the clips in a folder
   samples=200            how many; seed=0 of the first
   batch_size=8           videos made at once
-  input=folder           of the clips, for task=reconstruction; split=test of its metadata.jsonl, if it has one
+  input=folder           of the clips, for measure=reconstruction; split=test of its metadata.jsonl, if it has one
   output=result.json     the numbers
 {_SAMPLING}
 {_MODEL}
-{_PUBLISHED} task=reconstruction input=folder""",
+{_PUBLISHED} measure=reconstruction input=folder""",
     "profile": f"""\
 videogen profile <preset> [key=value ...]
 

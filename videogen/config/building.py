@@ -24,7 +24,7 @@ THEIRS = {"denoiser": ("unet", "transformer"), "vision": ("image_encoder",)}
 WEIGHTS = Path(__file__).parent.parent / "weights"
 SAMPLING = (
     *("num_frames", "height", "width", "steps"),
-    *("guidance", "guidance_rescale", "negative_prompt", "embedded_guidance", "condition_fps", "blank"),
+    *("guidance", "guidance_rescale", "negative_prompt", "embedded_guidance", "condition_fps", "blank", "clean_frames"),
 )
 
 
@@ -39,6 +39,7 @@ class Parts:
     objective: Any
     scheduler: Any
     guide: Any
+    task: Any
 
 
 def build_part(kind: str, node: Mapping[str, Any], *wiring: Any) -> Any:
@@ -81,7 +82,8 @@ def build_parts(config: Mapping[str, Any], *, fresh: Collection[str] = ()) -> Pa
     modules = _fitting(lambda: _modules(config))
     objective, scheduler = build_schedulers(config)
     _load(config, folder, {name: module for name, module in modules.items() if name not in fresh})
-    return Parts(objective=objective, scheduler=scheduler, guide=build_part("guide", config["guide"]), **modules)
+    alone = {kind: build_part(kind, config[kind]) for kind in ("guide", "task")}
+    return Parts(objective=objective, scheduler=scheduler, **alone, **modules)
 
 
 def build_schedulers(config: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -28,7 +28,8 @@ def build_hollow(config: Mapping[str, Any]) -> Parts:
         denoiser = build_denoiser(config, vae, text, OnMeta(build_part("attention", config["attention"])))
         vision = build_part("vision", config["vision"])
     objective, scheduler = build_schedulers(config)
-    return Parts(vae, denoiser, text, vision, objective, scheduler, build_part("guide", config["guide"]))
+    alone = {kind: build_part(kind, config[kind]) for kind in ("guide", "task")}
+    return Parts(vae, denoiser, text, vision, objective, scheduler, **alone)
 
 
 def _text(node: Mapping[str, Any]) -> Any:

@@ -33,16 +33,20 @@ class Settings:
     embedded_guidance: float | None = None
     condition_fps: float | None = None
     blank: Literal["gray", "black", "zeros", "repeat"] = "gray"
+    clean_frames: Literal["none", "first", "any"] = "none"
 
 
 @dataclasses.dataclass
 class Generate(Settings):
-    """`videogen generate`: a sentence, or a file of them, and images where the model takes some."""
+    """`videogen generate`: a sentence, or a file of them, and images or films where the task takes some."""
 
     prompt: str | None = None
     prompts: str | None = None
     image: str | None = None
     last_image: str | None = None
+    video: str | None = None
+    other: str | None = None
+    mask: str | None = None
     output: str | None = None
     seed: int = 0
     batch_size: int = 4
@@ -74,9 +78,9 @@ class Train(Settings):
 
 @dataclasses.dataclass
 class Evaluate(Settings):
-    """`videogen evaluate`: adherence to held-out prompts, or reconstruction of the clips in a folder."""
+    """`videogen evaluate`: how well the task is done, or reconstruction of the clips in a folder."""
 
-    task: Literal["adherence", "reconstruction"] = "adherence"
+    measure: Literal["task", "reconstruction"] = "task"
     samples: int = 200
     batch_size: int = 8
     seed: int = 0
@@ -145,6 +149,7 @@ CHOICES = {
     "objective": "rectified_flow",
     "scheduler": "rectified_flow",
     "guide": "cfg",
+    "task": "text_to_video",
     "attention": "sdpa",
     "fused": "torch",
     "data": "shapes",

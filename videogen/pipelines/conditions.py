@@ -38,11 +38,6 @@ def check_request(denoiser: Denoiser, vae: VideoVAE, vision: ImageEncoder, given
     if "image" not in takes and vision.num_images:
         raise ValueError("this model reads no image tokens: leave out the encoder of images, vision=none")
     if not {"image", "known"} & takes:
-        if given.places:
-            raise ValueError(
-                f"image=: this model makes films of text alone (it takes {_said(takes)}): leave it out, or choose a "
-                "model that animates images, as model=wan2_1_i2v_14b is"
-            )
         return
     if not given.places and {"image", "known"} & needs:
         raise ValueError("this model animates an image: give one, image=first.png")

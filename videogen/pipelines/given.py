@@ -11,6 +11,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from videogen.pipelines.latents import encode_film
 from videogen.vae import VAESpec, VideoVAE
 
 Blank = Literal["gray", "black", "zeros", "repeat"]
@@ -107,11 +108,11 @@ def known_latents(vae: VideoVAE, given: Given, blank: Blank) -> Float[Tensor, "b
     """
     spec = vae.spec
     if blank in SHADES:
-        return _encode(vae, given.film(SHADES[blank]))
+        return encode_film(vae, given.film(SHADES[blank]))
     batch, count, _, *size = given.images.shape
     latents = given.images.new_zeros(batch, *spec.latent_shape(given.num_frames, size[0], size[1]))
     if count:
-        alone = _encode(vae, rearrange(given.images, "b n c h w -> (b n) c 1 h w"))
+        alone = encode_film(vae, rearrange(given.images, "b n c h w -> (b n) c 1 h w"))
         each = rearrange(alone, "(b n) c 1 h w -> b c n h w", b=batch)
         if blank == "repeat":
             return each.expand_as(latents).clone()
@@ -135,10 +136,7 @@ def known_mask(given: Given, spec: VAESpec, channels: int, blank: Blank) -> Tens
     if channels not in (0, 1, stride):
         raise ValueError(f"a mask of {channels} channels for {stride} frames in a latent one: 1 or {stride} are known")
     if blank in SHADES:
-        mask = given.mask
-        if spec.first_frame_alone:
-            mask = torch.cat([mask[:1].expand(stride), mask[1:]])
-        within = mask.view(frames, stride)
+        within = within_latents(given.mask, spec)
     else:
         within = torch.zeros(frames, stride, dtype=torch.bool)
         places = range(frames) if blank == "repeat" else [_latent_place(place, spec) for place in given.places]
@@ -153,8 +151,9 @@ def _latent_place(place: int, spec: VAESpec) -> int:
     return (place + (spec.temporal_stride - 1) * spec.first_frame_alone) // spec.temporal_stride
 
 
-def _encode(vae: VideoVAE, film: Tensor) -> Tensor:
-    weight = next(vae.parameters())  # type: ignore[attr-defined]
-    latents: Tensor = vae.encode(film.to(weight.device, weight.dtype)).mode().float()
-    shift, scale = (latents.new_tensor(values).view(-1, 1, 1, 1) for values in (vae.spec.shift, vae.spec.scale))
-    return (latents - shift) * scale
+def within_latents(frames: Bool[Tensor, " t"], spec: VAESpec) -> Bool[Tensor, "latent stride"]:
+    """A mark for each frame (T,) -> (T', stride) by the latent frame that it is in; one that stands alone counts for
+    all of its."""
+    if spec.first_frame_alone:
+        frames = torch.cat([frames[:1].expand(spec.temporal_stride), frames[1:]])
+    return frames.view(-1, spec.temporal_stride)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 from videogen.pipelines.given import Blank
+
+CleanFrames = Literal["none", "first", "any"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Sampling:
             is mostly 1 then; None for other models.
         condition_fps: frames a second that a model is told; None leaves it to the model's own default.
         blank: what stands in the latents of known frames where nothing is known, see `known_latents`.
+        clean_frames: which latent frames the model was trained to take as they are, without noise and at a time of
+            their own: the first (Wan 2.2), any, or none.
     """
 
     num_frames: int = 17
@@ -35,3 +40,4 @@ class Sampling:
     embedded_guidance: float | None = None
     condition_fps: float | None = None
     blank: Blank = "gray"
+    clean_frames: CleanFrames = "none"
