@@ -44,6 +44,7 @@ Sampling:
   guidance_rescale=             0 to 1, tames the contrast of strong guidance
   embedded_guidance=            scale that a distilled model is told, mostly with guidance=1
   condition_fps=                the frame rate that a model is told, where it takes one
+  clean_frames=                 which frames the model was trained to take as they are: none, first, any
   blank=                        what unknown frames show to a model that takes images: gray, black, zeros, repeat
   negative_prompt=              what to lead away from"""
 

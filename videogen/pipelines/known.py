@@ -7,6 +7,7 @@ puts known pixels into what the network believes of the clean film: no training 
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,9 +17,12 @@ from videogen.pipelines.given import Given, within_latents
 from videogen.pipelines.latents import decode_film, encode_film
 from videogen.pipelines.overflow import finite, watched
 from videogen.pipelines.sampling import CleanFrames
-from videogen.schedulers import Network, NoiseSchedule
+from videogen.schedulers import NoiseSchedule
 from videogen.tasks import Known
 from videogen.vae import VAESpec, VideoVAE
+
+if TYPE_CHECKING:
+    from videogen.schedulers import Network
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Tasks: what a film is made from beside its sentence; the contract that all of them keep.
 
 One idea carries them: some pixels of the film are known (`Known`), and the sampler fills in the rest. A task says
-which, asks for as many samples as it takes, and puts the films together. It never sees the network: how the sampler makes a
-model keep what is known is the pipeline's business, and so is refusing what the model wasn't trained for.
+which, asks for as many samples as it takes, and puts the films together. It never sees the network: how the sampler
+makes a model keep what is known is the pipeline's business, and so is refusing what the model wasn't trained for.
 """
 
 from __future__ import annotations

@@ -67,6 +67,7 @@ def _encode(vae: Any, dataset: Dataset, settings: TrainSettings) -> tuple[dict[S
         shape = draw_shape(settings, generator(settings.seed, start))
         clips = [dataset.clip(index, *shape) for index in range(start, min(start + CHUNK, settings.cached_clips))]
         mode = vae.encode(torch.stack([clip.video for clip in clips])).mode()
-        latents[shape].append(mode.half())
+        # an encoder may lay its channels out last, which safetensors can't write
+        latents[shape].append(mode.half().contiguous())
         texts[shape] += [clip.text for clip in clips]
     return {shape: torch.cat(parts) for shape, parts in latents.items()}, dict(texts)
