@@ -60,6 +60,7 @@ class Extend(TaskBase):
         """
         if request.video is not None and request.image is not None:
             raise ValueError("a film to extend and images of its first frames: give one of the two")
+        self._overlap(request, self.overlap)
         film = sample(request.num_frames, known=request.image) if request.video is None else request.video
         if request.video is not None and film.shape[2] >= self.length:
             raise ValueError(f"the film has {film.shape[2]} frames already: set task.length to more of them")
@@ -80,12 +81,15 @@ class Extend(TaskBase):
     def _longer(self, request: Request, sample: Sample, film: Tensor, prompts: Sequence[str], *, new: bool) -> Tensor:
         """The film and one sample more, with or without a common motion."""
         ahead = self.direction == "forward"
-        fitting, least = (overlap_ahead, 1) if ahead else (overlap_behind, request.spec.temporal_stride)
         wanted = self.overlap
         if new:
-            wanted = least if request.spec.first_frame_alone else request.spec.temporal_stride
-        keep = check_overlap("task.overlap", fitting(min(wanted, film.shape[2]), request.spec), wanted, request)
+            wanted = 1 if ahead and request.spec.first_frame_alone else request.spec.temporal_stride
+        keep = self._overlap(request, min(wanted, film.shape[2]))
         there = film[:, :, -keep:] if ahead else film[:, :, :keep]
         known = placed(request.num_frames, {0 if ahead else request.num_frames - keep: there})
         made = sample(request.num_frames, known=known, prompts=prompts)
         return torch.cat([film, made[:, :, keep:]] if ahead else [made[:, :, :-keep], film], dim=2)
+
+    def _overlap(self, request: Request, wanted: int) -> int:
+        fitting = overlap_ahead if self.direction == "forward" else overlap_behind
+        return check_overlap("task.overlap", fitting(wanted, request.spec), wanted, request)
