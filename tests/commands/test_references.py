@@ -74,8 +74,8 @@ def test_a_film_goes_on_by_the_command_line(tmp_path: Path, capsys: pytest.Captu
     made = read_video(out).frames
     assert made.shape == (3, 20, 64, 64)
     assert (made[:, :9] - film(9)).abs().mean() < 0.05
-    assert main(["generate", "a red circle", *settings[:1], "task=loop", "image=nowhere.png"]) == 1
+    assert main(["generate", "a red circle", *settings[:1], "task=loop", "image=nowhere.png"]) == 2
     assert "nowhere.png" in capsys.readouterr().err
-    assert main(["generate", "a red circle", *settings[:1], f"output={tmp_path / 'no.mp4'}"]) == 1
+    assert main(["generate", "a red circle", *settings[:1], f"output={tmp_path / 'no.mp4'}"]) == 2
     assert "TextToVideo would ignore video=" in capsys.readouterr().err
     assert not (tmp_path / "no.mp4").exists()
