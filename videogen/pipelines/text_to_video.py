@@ -18,13 +18,10 @@ from videogen.pipelines.request import make_request
 from videogen.pipelines.sampler import Callback, Sampler
 from videogen.pipelines.sampling import Sampling
 from videogen.schedulers import Objective, Scheduler
-from videogen.tasks import TASKS, Task
+from videogen.tasks import TASKS, Task, check_pixels
 from videogen.text import TextEncoder
 from videogen.vae import VideoVAE
 from videogen.vision import VISION, ImageEncoder
-
-#: pixels (B * T * H * W) sampled at once: 32 s of 480p at 16 fps
-MAX_PIXELS = 2**28
 
 
 class TextToVideo:
@@ -96,7 +93,7 @@ class TextToVideo:
             sampling: overrides of `Sampling`'s fields.
 
         Raises:
-            ValueError: an empty prompt, a length or size that the strides don't divide, more than `MAX_PIXELS`, or what
+            ValueError: an empty prompt, a length or size that the strides don't divide, more pixels than the limit, or what
                 the model can't take, said with what it can.
             FloatingPointError: a stage gave numbers that aren't finite; stage and step are named.
         """
@@ -124,9 +121,4 @@ class TextToVideo:
                 "scheduler.variance=learned_range: this model predicts no variance, set scheduler.variance=fixed_small"
             )
         self.vae.spec.latent_shape(settings.num_frames, settings.height, settings.width)
-        pixels = len(prompts) * settings.num_frames * settings.height * settings.width
-        if pixels > MAX_PIXELS:
-            raise ValueError(
-                f"{len(prompts)} x {settings.num_frames} frames of {settings.width}x{settings.height} are {pixels} "
-                f"pixels and the limit is {MAX_PIXELS}: ask for a smaller size, fewer frames or fewer prompts at once"
-            )
+        check_pixels(len(prompts), settings.num_frames, settings.height, settings.width)

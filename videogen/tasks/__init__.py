@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: what a request may bring beside its sentences
 REFERENCES = ("image", "video", "other", "mask")
+#: pixels (B * T * H * W) of films made at once: 32 s of 480p at 16 fps
+MAX_PIXELS = 2**28
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +80,20 @@ class Request:
     video: Float[Tensor, "b 3 t h w"] | None = None
     other: Float[Tensor, "b 3 t h w"] | None = None
     mask: Bool[Tensor, "*t h w"] | None = None
+
+
+def check_pixels(films: int, num_frames: int, height: int, width: int) -> None:
+    """Refuse more than fits in memory, before anything is made.
+
+    Raises:
+        ValueError: more than `MAX_PIXELS`; both numbers are named.
+    """
+    pixels = films * num_frames * height * width
+    if pixels > MAX_PIXELS:
+        raise ValueError(
+            f"{films} x {num_frames} frames of {width}x{height} are {pixels} pixels and the limit is {MAX_PIXELS}: ask "
+            "for a smaller size, fewer frames or fewer prompts at once"
+        )
 
 
 class Sample(Protocol):

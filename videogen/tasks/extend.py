@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from videogen.tasks import TASKS, Request, Sample
+from videogen.tasks import TASKS, Request, Sample, check_pixels
 from videogen.tasks._shared import TaskBase, check_overlap, overlap_ahead, overlap_behind, placed
 
 
@@ -56,11 +56,13 @@ class Extend(TaskBase):
         """The films (B, 3, length, H, W).
 
         Raises:
-            ValueError: a film and images, an overlap that doesn't fit, or a film that is as long already.
+            ValueError: a film and images, an overlap that doesn't fit, a film that is as long already, or more frames
+                than fit in memory.
         """
         if request.video is not None and request.image is not None:
             raise ValueError("a film to extend and images of its first frames: give one of the two")
         self._overlap(request, self.overlap)
+        check_pixels(len(request.prompts), self.length, request.height, request.width)
         film = sample(request.num_frames, known=request.image) if request.video is None else request.video
         if request.video is not None and film.shape[2] >= self.length:
             raise ValueError(f"the film has {film.shape[2]} frames already: set task.length to more of them")
