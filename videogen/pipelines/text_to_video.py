@@ -93,8 +93,8 @@ class TextToVideo:
             sampling: overrides of `Sampling`'s fields.
 
         Raises:
-            ValueError: an empty prompt, a length or size that the strides don't divide, more pixels than the limit, or what
-                the model can't take, said with what it can.
+            ValueError: an empty prompt, a length or size that the strides don't divide, more pixels than the limit, or
+                what the model or the task can't take, said with what it can.
             FloatingPointError: a stage gave numbers that aren't finite; stage and step are named.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
