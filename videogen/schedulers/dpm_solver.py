@@ -33,6 +33,8 @@ class DPMSolver(Solver):
         second: of order 2, how the slope of x0 counts: midpoint, or heun, which integrates it exactly.
         curvature: of order 3, what the curvature of x0 counts. With 1 the method is of third order; the published code
             has 0.5, as its curvature is that of a parabola without the factor 2, and is of second.
+        lower_order_final: whether of fewer than 15 steps the last ones are of lower order, down to 1.
+        euler_at_final: whether the last step is of first order, however many there are; one that ends on data is anyway.
 
     Raises:
         ValueError: a knob out of range.
@@ -43,6 +45,8 @@ class DPMSolver(Solver):
     kind: Kind = "ode"
     second: Second = "midpoint"
     curvature: float = 1.0
+    lower_order_final: bool = True
+    euler_at_final: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,7 +68,7 @@ class DPMSolver(Solver):
             x0, _ = denoise(x, step.time)
             past = [x0, *past[:2]]
             widths = [step.width.where(step.moves, 1.0), *widths[:2]]
-            order = min(self.order, len(past), len(steps) - index if len(steps) < FEW_STEPS else self.order)
+            order = min(self.order, len(past), self._highest(len(steps), len(steps) - index))
             # the SDE's exponentials are those of twice the width
             times = 2 if self.stochastic else 1
             x = scale(step.kept * step.decay ** (times - 1), x) + scale(step.next_alpha * (1 - step.decay**times), x0)
@@ -73,6 +77,12 @@ class DPMSolver(Solver):
             if self.stochastic:
                 x = x + scale(step.next_sigma * (1 - step.decay.square()).clamp(min=0).sqrt(), draw())
             yield x
+
+    def _highest(self, steps: int, left: int) -> int:
+        """The highest order of a step of a walk of that many, with that many left."""
+        if self.euler_at_final and left == 1:
+            return 1
+        return left if self.lower_order_final and steps < FEW_STEPS else self.order
 
     def _bend(self, step: Step, times: int, past: list[Tensor], widths: list[Tensor]) -> Tensor:
         """What the slope of x0 over log(alpha / sigma), and its curvature, add to a step with constant x0.
