@@ -34,8 +34,8 @@ class Clipping:
             raise ValueError(f"clip_quantile={self.clip_quantile} widens the bounds of clip_x0, which is 0: set it too")
         if self.clip_widest and not (self.clip_quantile and self.clip_widest >= self.clip_x0):
             raise ValueError(
-                f"clip_widest={self.clip_widest} ends the bounds that clip_quantile widens from clip_x0={self.clip_x0}: "
-                "set both and no less than that, or 0"
+                f"clip_widest={self.clip_widest} ends what clip_quantile={self.clip_quantile} widens from "
+                f"clip_x0={self.clip_x0}: set both, and it no less than clip_x0, or 0"
             )
 
     def clipped(self, x0: Tensor) -> Tensor:

@@ -94,13 +94,10 @@ class DiscreteVP(TimeDraw, NoiseSchedule):
             )
         check_spacing("timestep_spacing", self.timestep_spacing, self.steps_offset)
         if self.overlong and self.timestep_spacing != "leading":
+            raise ValueError(f"overlong with timestep_spacing={self.timestep_spacing!r}: it belongs to leading alone")
+        if (self.terminal_signal and not self.zero_terminal_snr) or not 0 <= self.terminal_signal < 1e-3:
             raise ValueError(
-                f"overlong with timestep_spacing={self.timestep_spacing!r} belongs to leading: set it False"
-            )
-        if self.terminal_signal and not self.zero_terminal_snr or not 0 <= self.terminal_signal < 1e-3:
-            raise ValueError(
-                f"terminal_signal={self.terminal_signal}: from 0 to 0.001, and 0 without zero_terminal_snr, which it is "
-                "a part of"
+                f"terminal_signal={self.terminal_signal}: from 0 to 0.001, and 0 without zero_terminal_snr"
             )
         bars = alpha_bars(self.num_train_timesteps, self.beta_schedule, self.beta_start, self.beta_end)
         # alpha^2 / (1 - alpha^2) is divided

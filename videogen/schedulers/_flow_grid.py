@@ -27,8 +27,8 @@ class FlowGrid(Shift):
 
     Args:
         curve: even, or linear_quadratic: the first half of the steps removes `threshold` of the noise in even steps,
-            the others grow with the square (Movie Gen, arXiv 2410.13720, section 3.4.2; Mochi). The others are the three
-            grids that published schedulers walk where "flow shift 3" is asked for: see `published`.
+            the others grow with the square (Movie Gen, arXiv 2410.13720, section 3.4.2; Mochi). flow_match, flow_unipc
+            and flow_dpm: the grids that published schedulers walk where "flow shift 3" is asked for, see `published`.
         threshold: see curve.
         shift_terminal: the time of the last prediction; the times are stretched to it (LTX-Video). 0 leaves them.
         levels: which times stand in place of those between the first and the last prediction: grid, those that are
@@ -81,8 +81,8 @@ def published(curve: FlowCurve, steps: int, shift: float, *, static: bool) -> Te
     Args:
         curve: flow_match: the last prediction is at the first of 1000 training steps, and `shift` is applied to it
             twice (diffusers' FlowMatchEuler and FlowMatchHeun). flow_unipc: one step more than asked for, from 1 to the
-            first training step, of which the last is left out; the first time is a millionth below 1. flow_dpm: from the
-            999th of 1000 training steps to 0.
+            first training step, the last of which is left out; the first time is a millionth below 1. flow_dpm: from
+            the 999th of 1000 training steps to 0.
         static: whether the shift is a fixed one; flow_match applies one that depends on the size once.
 
     Raises:

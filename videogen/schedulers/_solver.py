@@ -13,7 +13,7 @@ from torch import Tensor
 from videogen.schedulers import NoiseSchedule, Size
 from videogen.schedulers._clipping import Clipping
 from videogen.schedulers._discrete_vp import DiscreteVP
-from videogen.schedulers._shared import check_choice, shaped
+from videogen.schedulers._shared import shaped
 from videogen.schedulers._walk_grid import WalkGrid
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, get_args
 
+import torch
 from torch import Tensor
 
 from videogen.schedulers import SCHEDULERS
@@ -34,7 +35,7 @@ class DPMSolver(Solver):
         curvature: of order 3, what the curvature of x0 counts. With 1 the method is of third order; the published code
             has 0.5, as its curvature is that of a parabola without the factor 2, and is of second.
         lower_order_final: whether of fewer than 15 steps the last ones are of lower order, down to 1.
-        euler_at_final: whether the last step is of first order, however many there are; one that ends on data is anyway.
+        euler_at_final: whether the last of any number of steps is of first order; one that ends on data is anyway.
 
     Raises:
         ValueError: a knob out of range.
@@ -63,11 +64,12 @@ class DPMSolver(Solver):
     def solve(self, denoise: Denoise, x: Tensor, steps: list[Step], draw: Draw) -> Iterator[Tensor]:
         """x after each step, (B, C, ...)."""
         past: list[Tensor] = []
-        widths: list[Tensor] = []
+        before: list[Tensor] = []
         for index, step in enumerate(steps):
             x0, _ = denoise(x, step.time)
             past = [x0, *past[:2]]
-            widths = [step.width.where(step.moves, 1.0), *widths[:2]]
+            width = step.width.where(step.moves, 1.0)
+            widths, before = [width, *before], [width.where(step.alpha > 0, torch.inf), *before[:1]]
             order = min(self.order, len(past), self._highest(len(steps), len(steps) - index))
             # the SDE's exponentials are those of twice the width
             times = 2 if self.stochastic else 1
@@ -90,7 +92,8 @@ class DPMSolver(Solver):
         Args:
             times: of the width that the exponentials of the step have.
             past: x0 of this step and of those before, the newest first; as many as the order.
-            widths: in log(alpha / sigma), of this step and of those before.
+            widths: in log(alpha / sigma), of this step, finite, and of those before, endless from noise without data:
+                what was predicted there tells no slope.
         """
         # a step to data is endless in the logarithm, and no polynomial reaches that far
         alpha = step.next_alpha.where(step.moves & (step.next_sigma > 0), 0.0)
@@ -103,6 +106,8 @@ class DPMSolver(Solver):
         if len(past) == 2:
             return scale(alpha * ((1 - decay) / 2 if self.second == "midpoint" else first), slope)
         change = slope - scale(1 / ratios[1], past[1] - past[2])
-        slope = slope + scale(ratios[0] / (ratios[0] + ratios[1]), change)
+        # where both are endless there is no slope to bend
+        share = (ratios[0] / (ratios[0] + ratios[1])).where(ratios[0].isfinite(), 1.0)
+        slope = slope + scale(share, change)
         curvature = scale(2 * self.curvature / (ratios[0] + ratios[1]), change)
         return scale(alpha * first, slope) + scale(alpha * second, curvature)

@@ -31,9 +31,10 @@ class PNDM(Solver):
     first steps have fewer, or are warmed up.
 
     Args:
-        warm_up: twice: the very first step is made twice, the second time with the mean of the noise at its two ends, as
-            is common for latent models: one prediction more than steps. runge_kutta: the first three are Runge-Kutta's
-            of fourth order, with two predictions in the middle of the step's time (eq. 13 of the paper): nine more.
+        warm_up: twice: the very first step is made twice, the second time with the mean of the noise at its two ends,
+            as is common for latent models: one prediction more than steps. runge_kutta: the first three are
+            Runge-Kutta's of fourth order, with two predictions in the middle of the step's time (eq. 13 of the paper):
+            nine more.
         nodes: where the past noises lie, through which a polynomial goes: levels, where they do, at their ratios of
             sigma and alpha; or steps, evenly apart, as published. Steps are nearly even where a chain is walked in many
             steps; in few, and on other schedules, they are not, and the published weights exaggerate.
