@@ -15,6 +15,7 @@ class Clipping:
         clip_x0: predicted clean latents are clamped to [-clip_x0, clip_x0]; 0 leaves them.
         clip_quantile: above 0 the bounds are dynamic: if this share of a sample's magnitudes, like 0.995, reaches
             beyond clip_x0, it is clamped to where that share ends, and scaled back to clip_x0.
+        clip_widest: where dynamic bounds end; 0 bounds them nowhere.
 
     Raises:
         ValueError: a knob out of range, or a quantile without bounds.
@@ -22,6 +23,7 @@ class Clipping:
 
     clip_x0: float = 0.0
     clip_quantile: float = 0.0
+    clip_widest: float = 0.0
 
     def __post_init__(self) -> None:
         if self.clip_x0 < 0:
@@ -30,6 +32,11 @@ class Clipping:
             raise ValueError(f"clip_quantile={self.clip_quantile} lies outside [0, 1]: 0 keeps the bounds fixed")
         if self.clip_quantile and not self.clip_x0:
             raise ValueError(f"clip_quantile={self.clip_quantile} widens the bounds of clip_x0, which is 0: set it too")
+        if self.clip_widest and not (self.clip_quantile and self.clip_widest >= self.clip_x0):
+            raise ValueError(
+                f"clip_widest={self.clip_widest} ends what clip_quantile={self.clip_quantile} widens from "
+                f"clip_x0={self.clip_x0}: set both, and it no less than clip_x0, or 0"
+            )
 
     def clipped(self, x0: Tensor) -> Tensor:
         """(B, ...) -> (B, ...), within [-clip_x0, clip_x0] if that isn't 0."""
@@ -42,6 +49,6 @@ class Clipping:
         place = self.clip_quantile * (magnitudes.shape[1] - 1)
         ordered = magnitudes.sort(dim=1).values
         low, high = ordered[:, int(place)], ordered[:, min(int(place) + 1, magnitudes.shape[1] - 1)]
-        bound = torch.lerp(low, high, place - int(place)).clamp(min=self.clip_x0)
+        bound = torch.lerp(low, high, place - int(place)).clamp(self.clip_x0, self.clip_widest or None)
         bound = bound.view(-1, *[1] * (x0.ndim - 1))
         return x0.clamp(-bound, bound) * (self.clip_x0 / bound)

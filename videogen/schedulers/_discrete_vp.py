@@ -2,7 +2,6 @@
 
 # annotations stay evaluated here: the knobs' types are read from the subclasses, whose modules needn't import them
 import dataclasses
-import math
 from typing import Literal, get_args
 
 import torch
@@ -10,10 +9,10 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from videogen.schedulers import Size
+from videogen.schedulers._betas import BetaSchedule, alpha_bars, without_terminal_signal
 from videogen.schedulers._shared import NoiseSchedule, check_choice, check_levels, like, within
 from videogen.schedulers._training import TimeDraw, min_snr_weight
 
-BetaSchedule = Literal["linear", "scaled_linear", "cosine", "sigmoid"]
 Spacing = Literal["leading", "linspace", "trailing"]
 
 DATA_TIME = -1.0
@@ -40,6 +39,8 @@ class DiscreteVP(TimeDraw, NoiseSchedule):
         beta_end: variance that the last step adds; cosine has no use for it.
         zero_terminal_snr: rescale so that the last step leaves nothing but noise (Lin et al., arXiv 2305.08891,
             algorithm 1); epsilon can't be predicted there.
+        terminal_signal: what that leaves of alpha^2 in the last step all the same; published solvers have 2^-24 there,
+            which an epsilon can be divided by.
         snr_shift: what the signal-to-noise ratio of every step is divided by, before that: above 1, larger videos get
             the noise that they need (Hoogeboom et al., arXiv 2301.11093, section 3.1); CogVideoX 2B has 3.
         signal_scale: s of the noisiest times: s_t falls evenly from 1 to this over the first `signal_scale_steps`
@@ -48,6 +49,9 @@ class DiscreteVP(TimeDraw, NoiseSchedule):
         timestep_spacing: which of the N times a sampler visits (arXiv 2305.08891, table 2); only trailing and
             linspace start at the noisiest.
         steps_offset: added to the times of leading.
+        overlong: whether leading goes on by N // steps as long as there are training steps, so that a number of steps
+            that doesn't divide N gives one more, or several: 31 for 30, as the code of ModelScope and VideoCrafter has
+            it.
 
     How training times are drawn and errors weighed is told by the knobs of `TimeDraw`.
 
@@ -60,11 +64,13 @@ class DiscreteVP(TimeDraw, NoiseSchedule):
     beta_start: float = 0.0001
     beta_end: float = 0.02
     zero_terminal_snr: bool = False
+    terminal_signal: float = 0.0
     snr_shift: float = 1.0
     signal_scale: float = 1.0
     signal_scale_steps: int = 400
     timestep_spacing: Spacing = "trailing"
     steps_offset: int = 0
+    overlong: bool = False
 
     def __post_init__(self) -> None:
         TimeDraw.__post_init__(self)
@@ -87,11 +93,17 @@ class DiscreteVP(TimeDraw, NoiseSchedule):
                 f"{self.num_train_timesteps}"
             )
         check_spacing("timestep_spacing", self.timestep_spacing, self.steps_offset)
+        if self.overlong and self.timestep_spacing != "leading":
+            raise ValueError(f"overlong with timestep_spacing={self.timestep_spacing!r}: it belongs to leading alone")
+        if (self.terminal_signal and not self.zero_terminal_snr) or not 0 <= self.terminal_signal < 1e-3:
+            raise ValueError(
+                f"terminal_signal={self.terminal_signal}: from 0 to 0.001, and 0 without zero_terminal_snr"
+            )
         bars = alpha_bars(self.num_train_timesteps, self.beta_schedule, self.beta_start, self.beta_end)
         # alpha^2 / (1 - alpha^2) is divided
         bars = bars / (self.snr_shift + (1 - self.snr_shift) * bars)
         if self.zero_terminal_snr:
-            bars = without_terminal_signal(bars)
+            bars = without_terminal_signal(bars, self.terminal_signal)
         # log(alpha / sigma) at times 0 … N - 1, descending; -inf at the last one if no signal is left there
         self._log_ratio = (bars.log() - (-bars).log1p()) / 2
         fallen = torch.arange(self.num_train_timesteps, dtype=torch.float64) / (self.signal_scale_steps - 1)
@@ -112,10 +124,17 @@ class DiscreteVP(TimeDraw, NoiseSchedule):
     def timesteps(self, steps: int, size: Size | None = None) -> Tensor:
         """The descending times of `steps` steps, (steps + 1,) float64, whole numbers and -1 at the end; any size alike.
 
+        There may be more with `overlong`.
+
         Raises:
             ValueError: no step, or more than there are training steps.
         """
-        return self.grid(steps, self.timestep_spacing, self.steps_offset)
+        times = self.grid(steps, self.timestep_spacing, self.steps_offset)
+        if not self.overlong:
+            return times
+        stride = self.num_train_timesteps // steps
+        more = torch.arange(times[0] + stride, self.num_train_timesteps + self.steps_offset, stride).to(times)
+        return torch.cat([more.flip(0).clamp(max=self.last_time), times])
 
     def grid(self, steps: int, spacing: str, offset: int = 0) -> Tensor:
         """As `timesteps`, for any spacing; ValueError as there."""
@@ -212,7 +231,7 @@ class DiscreteVP(TimeDraw, NoiseSchedule):
 
     def _table(self, device: torch.device) -> tuple[Tensor, int]:
         """log(alpha / sigma) at times 0 …, and the last time at which it is finite."""
-        return self._log_ratio.to(device), self.last_time - self.zero_terminal_snr
+        return self._log_ratio.to(device), self.last_time - (self.zero_terminal_snr and not self.terminal_signal)
 
     def _transition(self, timestep: Tensor, next_timestep: Tensor) -> tuple[Tensor, Tensor]:
         """beta of the noising step from `next_timestep` up to `timestep`, and the variance of its exact reversal.
@@ -242,25 +261,3 @@ def check_spacing(name: str, spacing: str, offset: int) -> None:
             f"steps_offset={offset} with {name}={spacing!r}: "
             "an offset is at least 0 and belongs to leading; set it to 0"
         )
-
-
-def alpha_bars(number: int, schedule: BetaSchedule, start: float, end: float) -> Tensor:
-    """alpha_t^2 for t = 0 … number - 1: the running product of 1 - beta, (number,) float64."""
-    match schedule:
-        case "linear":
-            betas = torch.linspace(start, end, number, dtype=torch.float64)
-        case "scaled_linear":
-            betas = torch.linspace(start**0.5, end**0.5, number, dtype=torch.float64).square()
-        case "cosine":
-            time = torch.arange(number + 1, dtype=torch.float64) / number
-            curve = ((time + 0.008) / 1.008 * math.pi / 2).cos().square()
-            betas = (1 - curve[1:] / curve[:-1]).clamp(max=0.999)
-        case "sigmoid":
-            betas = start + (end - start) * torch.linspace(-6, 6, number, dtype=torch.float64).sigmoid()
-    return (1 - betas).cumprod(0)
-
-
-def without_terminal_signal(bars: Tensor) -> Tensor:
-    """alpha_t^2 shifted and scaled so that the first stays and the last is 0 (arXiv 2305.08891, algorithm 1)."""
-    alphas = bars.sqrt()
-    return ((alphas - alphas[-1]) * (alphas[0] / (alphas[0] - alphas[-1]))).square()

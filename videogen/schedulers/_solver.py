@@ -5,21 +5,20 @@ import abc
 import dataclasses
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from videogen.schedulers import NoiseSchedule, Size
 from videogen.schedulers._clipping import Clipping
-from videogen.schedulers._discrete_vp import DiscreteVP, check_spacing
-from videogen.schedulers._shared import check_choice, shaped
-from videogen.schedulers._shift import Shift
+from videogen.schedulers._discrete_vp import DiscreteVP
+from videogen.schedulers._shared import shaped
+from videogen.schedulers._walk_grid import WalkGrid
 
 if TYPE_CHECKING:
     from videogen.schedulers import Draw, Network
 
-Spacing = Literal["trailing", "linspace", "leading", "karras", "exponential"]
 # (x_t in float32 or better, time) -> x0 and noise
 Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 # log(alpha / sigma) is held within these bounds where steps are compared: nothing between them tells noise from pure
@@ -71,49 +70,26 @@ class Step(NamedTuple):
 
 
 @dataclasses.dataclass(eq=False)
-class Solver(Clipping, Shift, abc.ABC):
+class Solver(Clipping, WalkGrid, abc.ABC):
     """A method for the differential equation dx = x0 * d alpha + noise * d sigma that knows alpha and sigma alone.
 
     Computed in float32 or better, whatever the sample's dtype.
 
     Args:
         noise: what to walk on: the noise schedule of the network; alone, DDPM's with a prediction of epsilon.
-        spacing: which times are visited. trailing, linspace and leading are even in time (Lin et al., arXiv 2305.08891,
-            table 2), the latter two only of discrete steps. karras: the 1/rho-th powers of sigma / alpha are even
-            (Karras et al., arXiv 2206.00364, eq. 5). exponential: its logarithms are.
-        steps_offset: added to the times of leading.
-        rho: of karras.
-        sigma_min: lowest sigma / alpha of karras and exponential, if the schedule goes below it.
-        sigma_max: highest, if the schedule goes beyond it.
 
-    Where x0 is bounded is told by the knobs of `Clipping`, how times are moved with the size by those of `Shift`.
+    Which times are visited is told by the knobs of `WalkGrid`, how they are moved with the size by those of `Shift`,
+    and where x0 is bounded by those of `Clipping`.
 
     Raises:
         ValueError: a knob out of range.
     """
 
     noise: NoiseSchedule = dataclasses.field(default_factory=DiscreteVP)
-    _: dataclasses.KW_ONLY
-    spacing: Spacing = "trailing"
-    steps_offset: int = 0
-    rho: float = 7.0
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
 
     def __post_init__(self) -> None:
         Clipping.__post_init__(self)
-        Shift.__post_init__(self)
-        check_choice("spacing", self.spacing, get_args(Spacing))
-        check_spacing("spacing", self.spacing if self.even else "trailing", self.steps_offset)
-        if not 0 < self.sigma_min < self.sigma_max:
-            raise ValueError(f"sigma_min={self.sigma_min}, sigma_max={self.sigma_max}: they must ascend from above 0")
-        if not self.rho > 0:
-            raise ValueError(f"rho={self.rho} must be positive: usually 7")
-
-    @property
-    def even(self) -> bool:
-        """Whether the times, and not the noise levels, are what the spacing is about."""
-        return self.spacing not in ("karras", "exponential")
+        WalkGrid.__post_init__(self)
 
     @property
     def stochastic(self) -> bool:
@@ -121,29 +97,13 @@ class Solver(Clipping, Shift, abc.ABC):
         return False
 
     def timesteps(self, steps: int, size: Size | None = None) -> Tensor:
-        """The descending times of `steps` steps, (steps + 1,) float64; the last is clean data.
+        """The descending times of `steps` steps, (steps + 1,) float64; the last is clean data, unless not `to_data`.
 
         Raises:
             ValueError: a number of steps or a spacing that the noise schedule doesn't have, or no size where the shift
                 depends on it.
         """
-        shift = self.shift_of(size)
-        if self.even:
-            times = self.noise.grid(steps, self.spacing, self.steps_offset)
-            if shift == 1:
-                return times
-            alpha, sigma = self.noise.alpha_sigma(times)
-            return self.noise.time_of(alpha, shift * sigma)
-        if steps < 1:
-            raise ValueError(f"steps={steps}: at least 1")
-        low, high = max(self.noise.limits[0], self.sigma_min), min(self.noise.limits[1], self.sigma_max)
-        part = torch.linspace(0, 1, steps, dtype=torch.float64)
-        if self.spacing == "exponential":
-            ratio = high * (low / high) ** part
-        else:
-            ratio = (high ** (1 / self.rho) + part * (low ** (1 / self.rho) - high ** (1 / self.rho))) ** self.rho
-        ratio = torch.cat([shift * ratio, ratio.new_zeros(1)])
-        return self.noise.time_of(torch.ones_like(ratio), ratio)
+        return self.times_on(self.noise, steps, size)
 
     def walk(self, network: "Network", sample: Tensor, times: Tensor, draw: "Draw") -> Iterator[Tensor]:
         """From x at times[0] to x at times[-1], x after each step; see `Scheduler.walk`."""

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from videogen.schedulers import SCHEDULERS
+from videogen.schedulers._clipping import Clipping
 from videogen.schedulers._discrete_vp import DATA_TIME, DiscreteVP
 from videogen.schedulers._shared import Stepper, check_choice, like
 
@@ -21,29 +22,30 @@ TINY = 1e-20
 
 @SCHEDULERS.register("ddpm")
 @dataclasses.dataclass(kw_only=True, eq=False)
-class DDPM(Stepper, DiscreteVP):
+class DDPM(Stepper, Clipping, DiscreteVP):
     """DDPM (Ho et al., arXiv 2006.11239): a noising chain of N steps, walked back with fresh noise in every step.
 
-    Time -1 is clean data, N - 1 the noisiest; the chain's knobs are those of `DiscreteVP`.
+    Time -1 is clean data, N - 1 the noisiest; the chain's knobs are those of `DiscreteVP`, where x0 is bounded is told
+    by those of `Clipping`.
 
     Args:
         variance: of the noise of a step: fixed_small, sigma'^2 / sigma^2 * beta, right for data without spread, or
             fixed_large, beta, right for data of unit variance (section 3.2); learned_range, between the two where the
             network says, which predicts as many channels again (Nichol and Dhariwal, arXiv 2102.09672, eq. 15).
-        clip_x0: predicted clean latents are clamped to [-clip_x0, clip_x0]; 0 leaves them.
+        noisy_end: whether the step to data draws too, unless it starts at time 0, as published code has it: of
+            fixed_large that noise is seen.
 
     Raises:
         ValueError: a knob out of range.
     """
 
     variance: Variance = "fixed_small"
-    clip_x0: float = 0.0
+    noisy_end: bool = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        Clipping.__post_init__(self)
+        DiscreteVP.__post_init__(self)
         check_choice("variance", self.variance, get_args(Variance))
-        if self.clip_x0 < 0:
-            raise ValueError(f"clip_x0={self.clip_x0}: at least 0; 0 switches it off")
 
     @property
     def stochastic(self) -> bool:
@@ -73,18 +75,18 @@ class DDPM(Stepper, DiscreteVP):
         """
         prediction, place = self._parted(prediction)
         x0, _ = self._solve(prediction, sample, timestep)
-        if self.clip_x0:
-            x0 = x0.clamp(-self.clip_x0, self.clip_x0)
+        x0 = self.clipped(x0)
         mean = self._mean(x0, sample, timestep, next_timestep)
         _, next_sigma = self.alpha_sigma(next_timestep)
-        if bool((next_sigma == 0).all()):
+        quiet = timestep <= 0 if self.noisy_end else next_sigma == 0
+        if bool(quiet.all()):
             return mean.to(sample.dtype)
         if noise is None:
             raise ValueError(
                 "a step of ddpm needs fresh noise: pass noise=torch.randn_like(sample), or sample with ddim"
             )
         spread = (self._log_variance(place, sample, timestep, next_timestep) / 2).exp()
-        return (mean + spread.masked_fill(like(next_sigma, sample) == 0, 0) * noise).to(sample.dtype)
+        return (mean + spread.masked_fill(like(quiet.double(), sample) == 1, 0) * noise).to(sample.dtype)
 
     def variance_loss(
         self,

@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from videogen.schedulers import SCHEDULERS, Prediction, Size
+from videogen.schedulers._levels import Levels, spaced
 from videogen.schedulers._shared import NoiseSchedule, check_choice, check_levels, shaped, within
 from videogen.schedulers._solver import Step, scale
 
@@ -38,7 +39,9 @@ class EDM(NoiseSchedule):
         sigma_min: lowest noise level above data.
         sigma_max: highest.
         sigma_data: the standard deviation of data that the three sigmas and sampling_mean are meant for.
-        rho: the 1/rho-th powers of the noise levels of a walk are even (eq. 5).
+        spacing: of the noise levels of a walk: karras (eq. 5), exponential or beta, see `spaced`.
+        rho: of karras.
+        to_data: whether the last step ends on clean data, or goes nowhere from sigma_min.
         method: euler, or heun, which takes two predictions a step but the last (algorithm 1).
         churn: how much fresh noise a walk of any number of steps adds in all (S_churn of algorithm 2).
         churn_min: noise level below which no noise is added.
@@ -55,7 +58,9 @@ class EDM(NoiseSchedule):
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     sigma_data: float = 1.0
+    spacing: Levels = "karras"
     rho: float = 7.0
+    to_data: bool = True
     method: Method = "heun"
     churn: float = 0.0
     churn_min: float = 0.0
@@ -67,6 +72,7 @@ class EDM(NoiseSchedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("method", self.method, get_args(Method))
+        check_choice("spacing", self.spacing, get_args(Levels))
         if not 0 < self.sigma_min < self.sigma_max:
             raise ValueError(f"sigma_min={self.sigma_min}, sigma_max={self.sigma_max}: they must ascend from above 0")
         for name in ("sigma_data", "rho", "churn_noise", "sampling_std"):
@@ -98,9 +104,8 @@ class EDM(NoiseSchedule):
         """
         if steps < 1:
             raise ValueError(f"steps={steps}: at least 1")
-        part = torch.linspace(0, 1, steps, dtype=torch.float64)
-        high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
-        return self._to_data(((high + part * (low - high)) ** self.rho).log() / 4)
+        times = spaced(self.spacing, self.sigma_max, self.sigma_min, steps, self.rho).log() / 4
+        return self._to_data(times) if self.to_data else torch.cat([times, times[-1:]])
 
     def grid(self, steps: int, spacing: str, offset: int = 0) -> Tensor:
         """The descending times of `steps` steps, even in time, so in the logarithm of sigma, (steps + 1,) float64.
