@@ -24,6 +24,16 @@ RELEASES: dict[str, tuple[Layout, type[nn.Module], dict[str, Any]]] = {
     "cogvideox_2b": (cogvideox_dit.LAYOUT, CogVideoXTransformer3DModel, {}),
     "cogvideox_5b": (cogvideox_dit.LAYOUT, CogVideoXTransformer3DModel, FIVE_B),
     "cogvideox_1_5_5b": (cogvideox_dit.LAYOUT, CogVideoXTransformer3DModel, {**FIVE_B, **NEWER}),
+    "cogvideox_5b_i2v": (
+        cogvideox_dit.LAYOUT,
+        CogVideoXTransformer3DModel,
+        {**FIVE_B, "in_channels": 32, "use_learned_positional_embeddings": True},
+    ),
+    "cogvideox_1_5_5b_i2v": (
+        cogvideox_dit.LAYOUT,
+        CogVideoXTransformer3DModel,
+        {**FIVE_B, **NEWER, "in_channels": 32, "ofs_embed_dim": 512},
+    ),
     "hunyuan_video": (hunyuan_dit.LAYOUT, HunyuanVideoTransformer3DModel, {}),
     "mochi_1": (mochi_dit.LAYOUT, MochiTransformer3DModel, {}),
 }

@@ -92,16 +92,31 @@ def test_it_equals_diffusers(translated: Translated, distance: Distance, name: s
         assert distance(ours(latents, time, condition), wanted) < 1e-5
 
 
+# Wan 2.2's TI2V has patches of one frame and two rows and columns, and an MLP of another width
+TI2V = {**T2V, "num_attention_heads": 3, "attention_head_dim": 16, "ffn_dim": 56, "in_channels": 6, "out_channels": 6}
+
+
+@pytest.mark.parametrize("config", [T2V, TI2V], ids=["t2v", "ti2v"])
+@pytest.mark.parametrize("size", [(3, 4, 6), (1, 2, 2), (5, 6, 2)])
 @torch.no_grad()
-def test_a_timestep_a_frame_is_one_a_token_there(translated: Translated, distance: Distance) -> None:
-    """Wan 2.2's TI2V: an image is the first frame, at time 0."""
-    truth = WanTransformer3DModel(**T2V).eval()
+def test_a_timestep_a_frame_is_one_a_token_there(
+    translated: Translated, distance: Distance, config: dict[str, Any], size: tuple[int, int, int]
+) -> None:
+    """An image is the first frame of Wan 2.2's TI2V, at time 0: its tokens' times are the mask's, times the step's."""
+    truth = WanTransformer3DModel(**config).eval()
     ours = translated(LAYOUT, truth)
-    condition, _, tokens = conditions(T2V, (3, 4, 6))
-    latents = torch.randn(2, 3, 3, 4, 6, generator=torch.Generator().manual_seed(1))
-    frames = torch.tensor([[0.0, 0.625, 0.625], [0.0, 0.25, 0.25]])
-    wanted = truth(latents, 1000 * frames.repeat_interleave(6, dim=1), **tokens).sample
-    assert distance(ours(latents, frames, condition), wanted) < 1e-5
+    condition, _, tokens = conditions(T2V, size)
+    latents = torch.randn(2, config["in_channels"], *size, generator=torch.Generator().manual_seed(1))
+    unknown = torch.ones(size)
+    unknown[0] = 0
+    for times in (torch.tensor([0.625, 0.625]), torch.tensor([0.9375, 0.25])):
+        # as its pipeline spreads them: every second row and column of the mask is a token
+        theirs = torch.stack([(unknown[:, ::2, ::2] * 1000 * time).flatten() for time in times])
+        wanted = truth(latents, theirs, **tokens).sample
+        frames = times[:, None] * (torch.arange(size[0]) > 0)
+        assert distance(ours(latents, frames, condition), wanted) < 1e-5
+        # that the image is clean must show, or the line above would hold without it
+        assert distance(ours(latents, times, condition), wanted) > 1e-2
 
 
 @pytest.mark.parametrize("name", CONFIGS)

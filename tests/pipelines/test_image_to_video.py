@@ -62,9 +62,9 @@ def pipeline(
     return pipe, asked
 
 
-def dit(known: str = "none", mask: int = 0, image_dim: int = 0, positions: int = 0) -> Any:
+def dit(known: str = "none", mask: int = 0, image_dim: int = 0, positions: int = 0, **knobs: Any) -> Any:
     torch.manual_seed(0)
-    nodes: dict[str, Any] = {"known": {"name": known, **({"mask_channels": mask} if mask else {})}}
+    nodes: dict[str, Any] = {"known": {"name": known, **({"mask_channels": mask} if mask else {}), **knobs}}
     if image_dim:
         nodes["cross"] = {"name": "decoupled"}
         nodes["image_tokens"] = {"name": "mlp", "image_dim": image_dim, "positions": positions}
@@ -276,3 +276,25 @@ def test_a_film_of_a_picture_by_the_command_line(tmp_path: Path, capsys: pytest.
     assert torch.equal(pipe.vision.tower.whole, wanted)
     with pytest.raises(ValueError, match="width: 24 there, 48 asked for"):
         videogen.pipeline(*[override.replace("vision.width=24", "vision.width=48") for override in overrides[1:-2]])
+
+
+@pytest.mark.parametrize("divided", [False, True])
+def test_cogvideox_s_kind_gets_latents_of_the_image_and_zeros_behind_them(divided: bool) -> None:
+    """In 1.5 the image's latents are divided by what the noisy ones are multiplied with."""
+    scale = 0.7
+    model = dit("concat", scale=scale**-2) if divided else dit("concat")
+    pipe, asked = pipeline(model, blank="zeros")
+    knobs = {"latent_channels": 4, "base_channels": 8, "encoder_flow": 8, "use_attention": False}
+    pipe.vae = videogen.build("vae", "wavelet", **knobs, latent_scale=(scale,) * 4).eval()
+    seen: list[Tensor] = []
+    model.embed.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    moved(pipe)
+    raw = pipe.vae.encode(image()[None, :, None]).mode()
+    # of each token, one latent: the noisy channels, then the known ones; with and without the text
+    first, others = seen[0][:, :6, 4:], seen[0][:, 6:, 4:]
+    wanted = raw / scale if divided else raw * scale
+    assert torch.allclose(first, wanted.flatten(2).transpose(1, 2).expand(2, -1, -1), rtol=1e-5, atol=1e-6)
+    assert not others.any()
+    assert asked[0].known_mask is None
+    with pytest.raises(ValueError, match="this model animates an image: give one"):
+        pipe("a red circle")

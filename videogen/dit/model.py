@@ -25,7 +25,7 @@ from videogen.dit.patterns import from_first
 from videogen.dit.rotary import Rotary
 from videogen.dit.schedule import layers
 from videogen.dit.skips import LongSkips
-from videogen.dit.text import sentences
+from videogen.dit.text import known_frames, sentences
 
 
 @DENOISERS.register("dit")
@@ -111,6 +111,9 @@ class DiT(nn.Module):
         # a Block is a callable; whatever a config can name is an nn.Module too
         self.blocks = nn.ModuleList(blocks)  # type: ignore[arg-type]
         check_readers(self.blocks, self.image.image_dim)
+        self.reads_null = any(getattr(module, "reads_null", False) for module in self.blocks.modules())
+        if self.reads_null and not null_tokens:
+            raise ValueError("known frames are to read the model's own text for none: set denoiser.null_tokens above 0")
         branches = max(getattr(module, "branches", 0) for module in self.blocks.modules())
         last = modulations(functools.partial(NORMS.build, norm_out)) if norm_out else modulation
         self.shared, self.modulation = modulation.shared(branches), last.final()
@@ -155,6 +158,7 @@ class DiT(nn.Module):
             image=self.image(condition),
             valid=valid,
             memo=memo,
+            **self._unprompted(text, condition, memo),
         )
         text = self._text(text, words, noisiest, memo)
         if self.skips is not None:
@@ -193,7 +197,8 @@ class DiT(nn.Module):
         return embedded.to(self.embed.weight.dtype)
 
     def _rotary(self, grid: Size, valid: Tensor | None, condition: Condition) -> Rotary | None:
-        rotary: Rotary | None = self.position.rotary(grid, self.embed.weight.device, condition.fps)
+        sized = {"size": condition.size} if getattr(self.position, "turns_by_size", False) else {}
+        rotary: Rotary | None = self.position.rotary(grid, self.embed.weight.device, condition.fps, **sized)
         if rotary is None or valid is None:
             return rotary
         # a clip's places count from its own first token: next to text, which isn't turned, they aren't relative
@@ -211,6 +216,17 @@ class DiT(nn.Module):
         said = text
         kept: Tensor = remembered(memo, self.text, self.embed.weight, lambda: self.text(said))
         return kept
+
+    def _unprompted(self, text: Tensor | None, condition: Condition, memo: dict[Any, Any] | None) -> dict[str, Tensor]:
+        """The model's own text for none, as long as the text, and which frames read it, (1, L, text_width), (B, T)."""
+        if not self.reads_null or text is None or condition.known_mask is None:
+            return {}
+        length = text.shape[1]
+        if length > len(self.null_text):
+            raise ValueError(f"a text of {length} tokens, and the model's own has {len(self.null_text)}: shorten it")
+        own = self.null_text[None, :length].to(text.dtype)
+        null = remembered(memo, self, self.embed.weight, lambda: self.text(own))
+        return {"null": null, "known": known_frames(condition.known_mask, self.patch_size[0])}
 
     def _time(self, timestep: Tensor, condition: Condition, dtype: torch.dtype) -> Tensor:
         """What modulates the blocks: timestep, scalars and pooled text, (B, 1, D) or (B, T, D)."""

@@ -26,6 +26,8 @@ class BlockCondition:
         rotary: the rotation of each token's queries and keys; None without RoPE.
         text_mask: (B, L) bool, True for words.
         image: image tokens (B, L_image, D), already at the model's width.
+        null: the text for none, as `text` is, (1, L, D); None where no frames are known, or nobody reads it.
+        known: (B, T) bool, True for frames that are known; with `null` alone.
         valid: (B, N) bool, False for padding; None when nothing is padded.
         memo: what a layer computed from the condition alone, by layer, kept from step to step; None where nothing
             is to be kept, as in training.
@@ -37,6 +39,8 @@ class BlockCondition:
     rotary: Rotary | None = None
     text_mask: Tensor | None = None
     image: Tensor | None = None
+    null: Tensor | None = None
+    known: Tensor | None = None
     valid: Tensor | None = None
     memo: dict[Any, Any] | None = None
 

@@ -55,14 +55,18 @@ class TextAttention(nn.Module):
     ) -> tuple[Float[Tensor, "b heads l c"], Float[Tensor, "b heads l c"]]:
         """What `layer` makes of text or image, the keys normalised; kept from step to step."""
 
-        def compute() -> tuple[Tensor, Tensor]:
-            k, v = rearrange(
-                layer(context), "b l (two heads c) -> two b l heads c", two=2, heads=self.num_heads
-            ).unbind(0)
-            return norm(k).transpose(1, 2), v.transpose(1, 2)
-
-        found: tuple[Tensor, Tensor] = remembered(condition.memo, layer, layer.weight, compute)
+        found: tuple[Tensor, Tensor] = remembered(
+            condition.memo, layer, layer.weight, lambda: self.split(layer, norm, context)
+        )
         return found
+
+    def split(
+        self, layer: nn.Linear, norm: nn.Module, context: Float[Tensor, "b l d"]
+    ) -> tuple[Float[Tensor, "b heads l c"], Float[Tensor, "b heads l c"]]:
+        """Keys, normalised, and values of a text or an image."""
+        split = "b l (two heads c) -> two b l heads c"
+        k, v = rearrange(layer(context), split, two=2, heads=self.num_heads).unbind(0)
+        return norm(k).transpose(1, 2), v.transpose(1, 2)
 
     def attend(
         self, q: Float[Tensor, "b heads n c"], text: Float[Tensor, "b l d"], condition: BlockCondition

@@ -31,7 +31,7 @@ class KnownChannels(nn.Module):
 
 
 def known_channels(
-    latents: Float[Tensor, "b c t h w"], condition: Condition, mask_channels: int
+    latents: Float[Tensor, "b c t h w"], condition: Condition, mask_channels: int, scale: float = 1.0
 ) -> Float[Tensor, "b c_known t h w"]:
     """The mask, then the known latents as they are: (B, M + C, T, H, W) for latents (B, C, T, H, W).
 
@@ -40,6 +40,7 @@ def known_channels(
 
     Args:
         mask_channels: M, 1 where the model knows.
+        scale: what the known latents are multiplied with.
 
     Raises:
         ValueError: known latents or their mask are missing, or of another shape.
@@ -48,6 +49,7 @@ def known_channels(
         raise ValueError("condition.known is missing and this model needs it: give latents of the latents' own shape")
     condition.require_shape("known", tuple(latents.shape))
     known = condition.known.to(latents.dtype)
+    known = known if scale == 1 else known * scale
     if not mask_channels:
         return known
     mask = condition.known_mask

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class Position(Protocol):
-    """Where tokens stand on a (T, H, W) grid; built as `Position(dim, num_heads, *, knobs)`, an nn.Module."""
+    """Where tokens stand on a (T, H, W) grid; built as `Position(dim, num_heads, *, knobs)`, an nn.Module.
+
+    One whose attribute `turns_by_size` is True has `size=` given to its `rotary` too, as `add` has.
+    """
 
     #: the fields of Condition that it uses: "fps" reaches its rotation, and with "size" `add` is also given `size=`
     conditions: frozenset[str]

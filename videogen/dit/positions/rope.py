@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from videogen.dit.codes import centred_code
+from videogen.dit.patterns import from_first
 from videogen.dit.positions import POSITIONS
 from videogen.dit.rotary import Pairs, Rotary, rotary
 
@@ -32,6 +33,8 @@ class RoPE(nn.Module):
         absolute: add a fixed sin-cos code to the tokens as well.
         fit: rows and columns of a grid into which every other is squeezed or stretched, with its shape kept, in the
             middle, as CogVideoX 1.0 does; None counts tokens.
+        learned: the grid of which each place has a code of its own as well, added to the token, as CogVideoX-5B-I2V
+            has; the codes come with its weights and aren't trained further. Other grids have none, and are refused.
 
     Raises:
         ValueError: a split that isn't even or doesn't fit head_dim.
@@ -50,6 +53,7 @@ class RoPE(nn.Module):
         scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
         absolute: bool = False,
         fit: tuple[int, int] | None = None,
+        learned: tuple[int, int, int] | None = None,
     ) -> None:
         super().__init__()
         self.dim, self.head_dim, self.absolute = dim, dim // num_heads, absolute
@@ -60,18 +64,31 @@ class RoPE(nn.Module):
             raise ValueError(f"scale {scale} divides positions: give numbers above 0")
         if fit is not None and min(fit) < 1:
             raise ValueError(f"fit {fit} is a grid of rows and columns: give numbers above 0")
-        self.theta, self.pairs, self.scale, self.fit = theta, pairs, scale, fit
+        if learned is not None and min(learned) < 1:
+            raise ValueError(f"learned {learned} is a grid of frames, rows and columns: give numbers above 0")
+        self.theta, self.pairs, self.scale, self.fit, self.learned = theta, pairs, scale, fit, learned
+        codes = None if learned is None else centred_code(learned, dim, torch.get_default_device())[0]
+        self.register_buffer("codes", codes)
 
     def add(
         self, tokens: Float[Tensor, "b n d"], grid: tuple[int, int, int], valid: Bool[Tensor, "b n"] | None
     ) -> Float[Tensor, "b n d"]:
-        """The tokens, with their sin-cos code if `absolute`.
+        """The tokens, with their sin-cos code if `absolute`, and that of their place if `learned`.
 
         Raises:
-            ValueError: a padded batch with `fit`, which would squeeze the padding too.
+            ValueError: a padded batch with `fit`, which would squeeze the padding too, or another grid than the
+                learned one.
         """
         if self.fit is not None and valid is not None:
             raise ValueError(f"fit={self.fit} squeezes whole grids: give clips of one size, without `valid`")
+        if self.codes is not None:
+            if grid != tuple(self.learned or ()):
+                raise ValueError(
+                    f"a grid of {grid} tokens: this model has learnt the places of {self.learned} alone, so give "
+                    "latents of that size"
+                )
+            codes = self.codes if valid is None else self.codes[from_first(valid, grid)]
+            tokens = tokens + codes.to(tokens.dtype)
         if not self.absolute:
             return tokens
         return tokens + centred_code(grid, self.dim, tokens.device, valid).to(tokens.dtype)

@@ -30,6 +30,8 @@ class SincosTime(TimestepEmbedding):
         offset: what is added to them then.
         scalars: numbers of a clip that are embedded like the timestep and added to it.
         default_fps: stands in where the condition has no fps; None leaves it out then.
+        constant: a number that is the same for every clip, embedded like the timestep, in as many features as the
+            result is wide, and added to it: 2 in CogVideoX1.5-5B-I2V, whose authors call it ofs. None is none.
 
     Raises:
         ValueError: a default of a scalar that isn't read.
@@ -45,6 +47,7 @@ class SincosTime(TimestepEmbedding):
         offset: float = 0.0,
         scalars: tuple[Scalar, ...] = (),
         default_fps: float | None = None,
+        constant: float | None = None,
     ) -> None:
         self.dim = dim or width
         super().__init__(self.dim, scale, features, offset)
@@ -52,6 +55,8 @@ class SincosTime(TimestepEmbedding):
             raise ValueError(f"default_fps={default_fps} is for dit.time.scalars=[fps]: leave it out")
         self.default_fps, self.conditions = default_fps, frozenset[str](scalars)
         self.scalars = nn.ModuleDict({name: TimestepEmbedding(self.dim, SCALES[name], features) for name in scalars})
+        # the number is multiplied by what it is embedded at: a timestep of 1
+        self.constant = None if constant is None else TimestepEmbedding(self.dim, constant, self.dim)
 
     def forward(
         self, timestep: Shaped[Tensor, "b f"], dtype: torch.dtype, condition: Condition | None = None
@@ -64,4 +69,6 @@ class SincosTime(TimestepEmbedding):
                 value = torch.full((len(embedded),), self.default_fps, device=embedded.device)
             if value is not None:
                 embedded = embedded + embedding(value[:, None], dtype)
+        if self.constant is not None:
+            embedded = embedded + self.constant(timestep.new_ones(1, 1), dtype)
         return embedded
