@@ -14,8 +14,11 @@ from typing import Any
 
 from harness import facts, markdown_table, write
 
-from videogen.kernels._ahead_of_time import AMD, CARDS, Card, report, variants
+from videogen.kernels._ahead_of_time import AMD, CARDS, Card, report, spills_anyway, variants
 from videogen.kernels._variants import Variant
+
+#: the status of what no tile helps
+KNOWN = "spills on any tile"
 
 
 def row(variant: Variant, card: Card) -> dict[str, Any]:
@@ -29,9 +32,10 @@ def row(variant: Variant, card: Card) -> dict[str, Any]:
     told |= {"registers": found.registers, "spilled B": found.spilled, "shared B": found.shared}
     told["products"] = "none" if found.product is None else f"{found.product[1]} {found.product[0]}"
     told["16-byte loads"] = "yes" if found.wide else "no"
-    faults = [f"spills {found.spilled} bytes"] * (found.spilled > 0)
+    faults = [f"spills {found.spilled} bytes"] * (found.spilled > 0 and not spills_anyway(variant))
     faults += [f"more than {card.shared} bytes of shared memory"] * (found.shared > card.shared)
-    return told | {"status": ", ".join(faults) or "ok"}
+    known = KNOWN if found.spilled and spills_anyway(variant) else "ok"
+    return told | {"status": ", ".join(faults) or known}
 
 
 def main() -> None:
@@ -43,12 +47,13 @@ def main() -> None:
     cards = [card for card in CARDS if card.name in options.cards] + [AMD] * options.amd
     rows = []
     for card in cards:
+        # gfx942 is a question of what compiles: its own types and tiles haven't been chosen
         for variant in variants(card):
-            if options.only in variant.title:
+            if options.only in variant.title and (card is not AMD or " bf16 " in variant.title):
                 rows.append(row(variant, card))
                 print(" | ".join(str(value) for value in rows[-1].values()), flush=True)
     shipping = [found for found in rows if found["card"] != AMD.name]
-    wrong = [found for found in shipping if found["status"] != "ok"]
+    wrong = [found for found in shipping if found["status"] not in ("ok", KNOWN)]
     if not options.only:
         machine = {
             key: value for key, value in facts("cpu").items() if key in ("date", "commit", "python", "torch", "triton")
@@ -73,6 +78,8 @@ def markdown(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
         f"shared memory of one program in bytes; the most there is: {limits}",
         "products: matrix instructions that stand in the code, the newest kind first",
         "gfx942 is compiled with the tiles of sm_80 and ships none of its own: its rows say what would have to change",
+        "float32 is computed at full precision, which no matrix unit does: above a head_dim of 64 a thread's share of "
+        "the operands is more than its registers on any tile",
     ]
     parts.append("\n".join(f"- {note}" for note in notes))
     parts.append("Versions: " + ", ".join(f"{key} {value}" for key, value in machine.items() if value is not None))
@@ -86,7 +93,11 @@ def summary(rows: list[dict[str, Any]]) -> str:
         own = [row for row in rows if row["card"] == card]
         good = [row for row in own if row["status"] == "ok"]
         most = max((row["registers"] for row in good), default=0)
-        lines.append(f"- {card}: {len(good)} of {len(own)} compile, spill nothing and fit; at most {most} registers")
+        known = sum(row["status"] == KNOWN for row in own)
+        told = f"; {known} of float32 spill on any tile" if known else ""
+        lines.append(
+            f"- {card}: {len(good)} of {len(own)} compile, spill nothing and fit; at most {most} registers{told}"
+        )
     return "\n".join(lines)
 
 

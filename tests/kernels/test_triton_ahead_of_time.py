@@ -13,6 +13,7 @@ triton = pytest.importorskip("triton")
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
+from videogen.kernels._ahead_of_time import spills_anyway  # noqa: E402
 from videogen.kernels._flash_shipped import shipped  # noqa: E402
 from videogen.kernels._triton import INTERPRETED, SHARED  # noqa: E402
 from videogen.kernels._variants import Variant  # noqa: E402
@@ -65,7 +66,8 @@ def spilled_bytes(ptx: str, folder: Path) -> int | None:
 def check(capability: int, variant: Variant, folder: Path) -> None:
     kernel = compiled(capability, variant)
     ptx = kernel.asm["ptx"]
-    assert any(instruction in ptx for instruction in INSTRUCTIONS[capability])
+    # float32 at full precision is no matter of tensor cores
+    assert variant.types["p_q"] == "*fp32" or any(instruction in ptx for instruction in INSTRUCTIONS[capability])
     # tiles arrive in copies of 16 bytes, or the strides were not seen to be aligned
     assert re.search(r"cp\.async\.\w+\.shared\.global \[[^\]]+\], \[[^\]]+\], 0x10|ld\.global\.(\w+\.)*v4\.b32", ptx)
     # CUDA's second and third grid axes end at 65535
@@ -73,7 +75,7 @@ def check(capability: int, variant: Variant, folder: Path) -> None:
     assert not re.search(r"get_program_id [yz]", kernel.asm["ttir"])
     assert kernel.metadata.shared <= SHARED[capability]
     spilled = spilled_bytes(ptx, folder)
-    if variant.constants["HEAD_DIM"] <= 128 or "forward" in variant.title:
+    if not spills_anyway(variant):
         assert spilled in (0, None), f"{spilled} bytes are spilled: choose a smaller tile"
 
 

@@ -81,6 +81,14 @@ def variants(card: Card) -> list[Variant]:
     return [variant for module in MODULES for variant in module.shipped(card.capability)]
 
 
+def spills_anyway(variant: Variant) -> bool:
+    """Whether no tile of a variant is without spills: float32 products of attention above a head_dim of 64.
+
+    They use no matrix unit at full precision, and hold a row of each operand in the registers of a thread.
+    """
+    return " fp32 " in variant.title and variant.constants.get("D", 0) > 64 and "HEAD_DIM" in variant.constants
+
+
 def report(variant: Variant, card: Card) -> Report:
     """Compile a variant for a card.
 

@@ -18,11 +18,13 @@ from videogen.kernels._block_sparse_kernels import (
     block_sparse_backward_queries,
     block_sparse_forward,
 )
-from videogen.kernels._flash_tiles import Tile
+from videogen.kernels._flash_tiles import Pass, Tile, full_precision_tile
 from videogen.kernels._triton import INTERPRETED, SHARED, card, padded
 from videogen.kernels._tuning import bucket, tuned
 from videogen.kernels._variants import Variant
 
+#: tiles of full precision are those of the dense kernels
+PASSES: dict[str, Pass] = {"forward": "forward", "backward_queries": "queries", "backward_keys": "keys"}
 LOG2_E = 1.4426950408889634
 #: kernels by the name of their tiles
 KERNELS = {
@@ -196,8 +198,7 @@ def tiles_for(kernel: str, capability: int, width: int, size: int, itemsize: int
     found = []
     for tile in table:
         if itemsize > 2:
-            # no tensor cores at full precision: operands and products all sit in registers
-            tile = Tile(min(32, tile.block_m), min(32, tile.block_n), tile.num_warps, 1)
+            tile = full_precision_tile(PASSES[kernel], width)
         tile = tile._replace(block_m=min(size, tile.block_m), block_n=min(size, tile.block_n))
         while shared_bytes(kernel, tile, width, itemsize) > shared and tile != _smaller(tile):
             tile = _smaller(tile)
@@ -226,12 +227,13 @@ def _smaller(tile: Tile) -> Tile:
 
 
 def shipped(capability: int) -> list[Variant]:
-    """Head sizes of published models in bfloat16, and 64 in float16, in blocks of 128 tokens."""
-    cases = [("bf16", head_dim) for head_dim in (64, 72, 96, 128, 256)] + [("fp16", 64)]
+    """Head sizes of published models in each type, in blocks of 128 tokens."""
+    cases = [(dtype, head_dim) for dtype in ("bf16", "fp16", "fp32") for head_dim in (32, 64, 72, 96, 128, 256)]
     found = []
     for dtype, head_dim in cases:
         for name, kernel in KERNELS.items():
-            tile = tiles_for(name, capability, padded(head_dim), 128, 2, SHARED[capability])[0]
+            itemsize = 4 if dtype == "fp32" else 2
+            tile = tiles_for(name, capability, padded(head_dim), 128, itemsize, SHARED[capability])[0]
             fixed = {"HEAD_DIM": head_dim, "D": padded(head_dim), "SIZE": 128, "UPCAST": False}
             fixed |= {"BLOCK_M": tile.block_m, "BLOCK_N": tile.block_n}
             left = [arg for arg in kernel.arg_names if arg not in fixed]

@@ -13,33 +13,37 @@ from videogen.kernels._variants import Variant
 
 KERNELS: dict[Pass, Any] = {"forward": flash_forward, "queries": flash_backward_queries, "keys": flash_backward_keys}
 
-#: layout -> kind of mask, tokens of a group that shares a tile, segments, tokens on two axes, head_dims
+#: layout -> kind of mask, tokens of a group that shares a tile, segments, tokens on two axes, head_dims in bfloat16
 LAYOUTS = {
-    "dense": (NO_MASK, 0, False, False, (64, 72, 128, 256)),
+    "dense": (NO_MASK, 0, False, False, (32, 64, 72, 96, 128, 256)),
     "key mask": (KEY_MASK, 0, False, False, (64, 128)),
     "mask of pairs": (FULL_MASK, 0, False, False, (64, 128)),
     "segments": (NO_MASK, 0, True, False, (64, 128)),
     "runs of tokens": (NO_MASK, 0, False, True, (64, 128)),
     "groups of 16": (NO_MASK, 16, False, False, (64, 72, 128)),
 }
+#: the other types differ from bfloat16 in the instructions of products, float32 in its tiles too: one layout shows it
+DTYPES = {"bf16": (2, tuple(LAYOUTS)), "fp16": (2, ("dense",)), "fp32": (4, ("dense",))}
 
 
 def shipped(capability: int) -> list[Variant]:
-    """What is launched on cards of this compute capability, 80, 90 or 100, for bfloat16 and well aligned tensors."""
-    return list(_variants(capability, "bf16"))
+    """What is launched on cards of this compute capability, 80, 90 or 100, for well aligned tensors."""
+    return [variant for dtype in DTYPES for variant in _variants(capability, dtype)]
 
 
 def _variants(capability: int, dtype: str) -> Iterator[Variant]:
+    itemsize, layouts = DTYPES[dtype]
     for kernel, function in KERNELS.items():
-        for layout, (mask_kind, short, ragged, runs, head_dims) in LAYOUTS.items():
+        for layout in layouts:
+            mask_kind, short, ragged, runs, head_dims = LAYOUTS[layout]
             for head_dim in head_dims:
                 width, pack = padded(head_dim), 1
                 if short:
-                    rows = packed_rows(kernel, width, 2, capability)
+                    rows = packed_rows(kernel, width, itemsize, capability)
                     pack = packing(short, short, 2, mask_kind, rows)
                 shared = SHARED[capability]
                 alike = FULL_MASK if runs else mask_kind
-                tile = choose_tile(kernel, width, 2, alike, capability=capability, shared=shared, pack=pack)
+                tile = choose_tile(kernel, width, itemsize, alike, capability=capability, shared=shared, pack=pack)
                 constants = {
                     "HEAD_DIM": head_dim,
                     "D": width,

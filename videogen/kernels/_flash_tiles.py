@@ -25,7 +25,8 @@ class Tile(NamedTuple):
 
 
 # by padded head_dim, then without a mask, with one of keys, with one of pairs: large tiles that ptxas compiles for 16
-# bits without spilling, read from its report and not timed; no tile of the backward at head_dim 256 is without
+# bits without spilling, read from its report and not timed; at head_dim 256 a second stage is what frees registers,
+# since loads ahead go to shared memory and don't pass through them
 AMPERE: Mapping[Pass, Mapping[int, tuple[Tile, Tile, Tile]]] = {
     "forward": {
         64: (Tile(128, 64, 8, 3), Tile(128, 64, 8, 3), Tile(128, 64, 8, 3)),
@@ -35,12 +36,12 @@ AMPERE: Mapping[Pass, Mapping[int, tuple[Tile, Tile, Tile]]] = {
     "queries": {
         64: (Tile(64, 32, 8, 2), Tile(64, 32, 8, 2), Tile(64, 32, 8, 2)),
         128: (Tile(32, 32, 4, 2), Tile(32, 32, 8, 2), Tile(32, 16, 8, 1)),
-        256: (Tile(16, 16, 4, 1), Tile(16, 16, 4, 1), Tile(16, 16, 4, 1)),
+        256: (Tile(16, 32, 8, 2), Tile(16, 16, 8, 2), Tile(16, 16, 8, 2)),
     },
     "keys": {
         64: (Tile(32, 64, 8, 2), Tile(32, 64, 8, 2), Tile(32, 32, 4, 2)),
         128: (Tile(32, 32, 8, 1), Tile(32, 32, 8, 1), Tile(16, 32, 8, 1)),
-        256: (Tile(16, 16, 8, 1), Tile(16, 16, 8, 1), Tile(16, 16, 8, 1)),
+        256: (Tile(16, 16, 8, 2), Tile(16, 16, 8, 2), Tile(16, 16, 8, 2)),
     },
 }
 HOPPER: Mapping[Pass, Mapping[int, tuple[Tile, Tile, Tile]]] = {
@@ -52,12 +53,12 @@ HOPPER: Mapping[Pass, Mapping[int, tuple[Tile, Tile, Tile]]] = {
     "queries": {
         64: (Tile(128, 64, 8, 2), Tile(128, 64, 8, 2), Tile(64, 64, 8, 2)),
         128: (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(64, 32, 8, 2)),
-        256: (Tile(64, 32, 4, 1), Tile(64, 16, 8, 1), Tile(64, 16, 8, 1)),
+        256: (Tile(64, 32, 8, 2), Tile(64, 16, 8, 2), Tile(64, 16, 8, 2)),
     },
     "keys": {
         64: (Tile(64, 128, 8, 2), Tile(64, 128, 8, 2), Tile(64, 64, 8, 2)),
         128: (Tile(32, 128, 8, 2), Tile(32, 64, 8, 2), Tile(32, 64, 8, 2)),
-        256: (Tile(32, 64, 8, 1), Tile(32, 64, 8, 1), Tile(16, 64, 8, 1)),
+        256: (Tile(32, 64, 8, 2), Tile(16, 64, 8, 2), Tile(16, 64, 8, 2)),
     },
 }
 # of Blackwell only what differs from Hopper
@@ -80,6 +81,8 @@ def packing(queries: int, keys: int, groups: int, mask_kind: int, rows: int) -> 
 
 def packed_rows(kernel: Pass, width: int, itemsize: int, capability: int) -> int:
     """Rows of a tile that holds several groups of a padded head_dim `width`."""
+    if itemsize > 2:
+        return 16
     # two sums and two matrices of scores at once are too many for registers with Ampere's products
     most = 32 if kernel == "keys" and _table(capability) is AMPERE else PACKED_ROWS
     return max(16, min(most, PACKED_BYTES // (width * itemsize)))
@@ -99,9 +102,7 @@ def choose_tile(
         rows = packed_rows(kernel, width, itemsize, capability)
         tile = Tile(rows, rows, 8 if width > 64 or _table(capability) is AMPERE else 4, 1)
     elif itemsize >= 4:
-        # float32 has no tensor cores at full precision: operands and products all sit in registers
-        side = 64 if kernel == "forward" else 32
-        tile = Tile(min(side, tile.block_m), min(32, tile.block_n), tile.num_warps, min(2, tile.num_stages))
+        tile = full_precision_tile(kernel, width)
     while shared_bytes(kernel, tile, width, itemsize, mask_kind) > shared:
         if tile.num_stages > 1:
             tile = tile._replace(num_stages=tile.num_stages - 1)
@@ -112,6 +113,16 @@ def choose_tile(
         else:
             tile = tile._replace(block_m=tile.block_m // 2)
     return tile
+
+
+def full_precision_tile(kernel: Pass, width: int) -> Tile:
+    """The tile for float32, which has no tensor cores at full precision: operands and products all sit in registers.
+
+    Even the smallest spills above a padded head_dim of 64 in the backward, and above 128 in the forward.
+    """
+    if width <= 32:
+        return Tile(64 if kernel == "forward" else 32, 32, 8, 2)
+    return Tile(32 if kernel == "forward" and width <= 64 else 16, 16, 8, 2)
 
 
 def _table(capability: int) -> Mapping[Pass, Mapping[int, tuple[Tile, Tile, Tile]]]:

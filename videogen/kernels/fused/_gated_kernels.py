@@ -71,13 +71,13 @@ WIDTHS = (3072, 8192)
 
 
 def shipped(capability: int) -> list[Variant]:
-    """Both activations in bfloat16; the same on all cards."""
+    """Both activations in each type; the same on all cards."""
     found = []
     for kernel in (gated_forward, gated_backward):
-        for width in WIDTHS:
+        for dtype, width in (*(("bf16", width) for width in WIDTHS), ("fp16", WIDTHS[0]), ("fp32", WIDTHS[0])):
             for name, activation in ACTIVATIONS.items():
                 fixed = {"WIDTH": width, "ACTIVATION": activation, "BLOCK": BLOCK, "WIDE": tl.float32}
-                types = {arg: "*bf16" for arg in kernel.arg_names if arg.startswith("p_")} | {"s_x": "i32"}
-                title = f"{kernel.__name__} bf16 {width} {name}"
+                types = {arg: f"*{dtype}" for arg in kernel.arg_names if arg.startswith("p_")} | {"s_x": "i32"}
+                title = f"{kernel.__name__} {dtype} {width} {name}"
                 found.append(Variant(title, kernel, types, fixed, tuple(types), WARPS, 1))
     return found

@@ -330,17 +330,18 @@ SHAPES = (
 
 
 def shipped(capability: int) -> list[Variant]:
-    """The shapes of published models in bfloat16; the same on all cards."""
+    """The shapes of published models in bfloat16, the widest in each other type; the same on all cards."""
     found = []
-    for heads, head_dim, norm, across, runs in SHAPES:
+    widest = [(dtype, *SHAPES[1]) for dtype in ("fp16", "fp32")]
+    for dtype, heads, head_dim, norm, across, runs in (*(("bf16", *shape) for shape in SHAPES), *widest):
         fixed = constants(heads, head_dim, norm, across, True, norm == "layer", SHARED_TURNS, runs)
         fixed |= {"WIDE": tl.float32, "s_ch": 0}
         for kernel in (qk_norm_rope_forward, qk_norm_rope_backward):
             left = [name for name in kernel.arg_names if name not in fixed]
-            types = dict.fromkeys(left, "i32") | {name: "*bf16" for name in left if name.startswith("p_")}
+            types = dict.fromkeys(left, "i32") | {name: f"*{dtype}" for name in left if name.startswith("p_")}
             types |= dict.fromkeys(("p_cos", "p_sin"), "*fp32") | {"eps": "fp32"}
             types |= {name: "*fp32" for name in left if name.startswith(("p_dw", "p_db"))}
             aligned = tuple(name for name in left if name.startswith(("p_", "s_")))
-            title = f"{kernel.__name__} bf16 {heads}x{head_dim} {norm}{' across heads' if across else ''}"
+            title = f"{kernel.__name__} {dtype} {heads}x{head_dim} {norm}{' across heads' if across else ''}"
             found.append(Variant(title, kernel, types, fixed, aligned, warps_of(heads, head_dim), 1))
     return found

@@ -188,9 +188,9 @@ WIDTHS = (1152, 1536, 2304, 3072, 5120)
 
 
 def shipped(capability: int) -> list[Variant]:
-    """The widths of published models in bfloat16, all without weights; the same on all cards."""
+    """The widths of published models in bfloat16, one in each other type, without weights; the same on all cards."""
     found = []
-    for width in WIDTHS:
+    for dtype, width in (*(("bf16", width) for width in WIDTHS), ("fp16", WIDTHS[-1]), ("fp32", WIDTHS[-1])):
         for layer in (True, False):
             named = {"D": width, "LAYER": layer, "GATE": True, "SHIFT": True, "WEIGHT": False, "BIAS": False}
             named |= {"WIDE": tl.float32}
@@ -200,14 +200,14 @@ def shipped(capability: int) -> list[Variant]:
                 (residual_norm_forward, ahead, warps_of(width)),
                 (residual_norm_backward, back, BACKWARD_WARPS),
             ):
-                title = f"{kernel.__name__} bf16 {width} {'layer' if layer else 'rms'}"
-                found.append(_variant(title, kernel, fixed, count))
+                title = f"{kernel.__name__} {dtype} {width} {'layer' if layer else 'rms'}"
+                found.append(_variant(title, dtype, kernel, fixed, count))
     return found
 
 
-def _variant(title: str, kernel: Any, fixed: dict[str, Any], num_warps: int) -> Variant:
+def _variant(title: str, dtype: str, kernel: Any, fixed: dict[str, Any], num_warps: int) -> Variant:
     left = [name for name in kernel.arg_names if name not in fixed]
-    types = dict.fromkeys(left, "i32") | {name: "*bf16" for name in left if name.startswith("p_")}
+    types = dict.fromkeys(left, "i32") | {name: f"*{dtype}" for name in left if name.startswith("p_")}
     sums = ("p_stats", "p_dgate", "p_dshift", "p_dscale", "p_dw", "p_dbias")
     types |= {name: "*fp32" for name in left if name in sums} | ({"eps": "fp32"} if "eps" in left else {})
     aligned = tuple(name for name in left if name.startswith(("p_", "s_")))
