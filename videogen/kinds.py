@@ -26,6 +26,7 @@ KINDS = {
     "scheduler": "videogen.schedulers:SCHEDULERS",
     "guide": "videogen.guidance:GUIDES",
     "task": "videogen.tasks:TASKS",
+    "initial_noise": "videogen.initial_noise:INITIAL_NOISE",
     "attention": "videogen.kernels:ATTENTION",
     "fused": "videogen.kernels.fused:FUSED",
     "text": "videogen.text:TEXT_ENCODERS",

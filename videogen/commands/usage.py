@@ -29,7 +29,7 @@ The model:
   experiment=file.yaml      parts and settings from a file
   weights=shapes            a checkpoint's folder, or weights that ship; null for random ones
   vae.memory_budget=4GiB    encode and decode in chunks and tiles that fit; says which
-  vae= denoiser= dit.block= text= objective= scheduler= guide= task= attention= fused=
+  vae= denoiser= dit.block= text= objective= scheduler= guide= task= initial_noise= attention= fused=
                             another part in that place, see `videogen list`; its knobs as vae.<knob>=value"""
 
 # of the commands that build a VAE alone
@@ -46,7 +46,13 @@ Sampling:
   condition_fps=                the frame rate that a model is told, where it takes one
   clean_frames=                 which frames the model was trained to take as they are: none, first, any
   blank=                        what unknown frames show to a model that takes images: gray, black, zeros, repeat
-  negative_prompt=              what to lead away from"""
+  negative_prompt=              what to lead away from
+Longer than trained:
+  window= window_overlap=       frames that the model sees at once, 0 for all, and how many two windows have in common
+  initial_noise=                what a film begins as: independent, freenoise (that of one window again), …
+  free_init=                    rounds more, each from the low frequencies of the film before; what those are is said by
+                                free_init_filter= (butterworth, gaussian, ideal, box), free_init_space= and
+                                free_init_time= (0 to 1)"""
 
 USAGE = {
     "generate": f"""\

@@ -21,10 +21,13 @@ if typing.TYPE_CHECKING:
 DEFAULT_ATTENTION = {"name": CHOICES["attention"]}
 #: other names of a part's folder, in diffusers' folders of whole models
 THEIRS = {"denoiser": ("unet", "transformer"), "vision": ("image_encoder",)}
+#: the parts of a pipeline that are built of their knobs alone
+ALONE = ("guide", "task", "initial_noise")
 WEIGHTS = Path(__file__).parent.parent / "weights"
 SAMPLING = (
     *("num_frames", "height", "width", "steps"),
     *("guidance", "guidance_rescale", "negative_prompt", "embedded_guidance", "condition_fps", "blank", "clean_frames"),
+    *("window", "window_overlap", "free_init", "free_init_filter", "free_init_space", "free_init_time"),
 )
 
 
@@ -40,6 +43,7 @@ class Parts:
     scheduler: Any
     guide: Any
     task: Any
+    initial_noise: Any
 
 
 def build_part(kind: str, node: Mapping[str, Any], *wiring: Any) -> Any:
@@ -82,7 +86,7 @@ def build_parts(config: Mapping[str, Any], *, fresh: Collection[str] = ()) -> Pa
     modules = _fitting(lambda: _modules(config))
     objective, scheduler = build_schedulers(config)
     _load(config, folder, {name: module for name, module in modules.items() if name not in fresh})
-    alone = {kind: build_part(kind, config[kind]) for kind in ("guide", "task")}
+    alone = {kind: build_part(kind, config[kind]) for kind in ALONE}
     return Parts(objective=objective, scheduler=scheduler, **alone, **modules)
 
 

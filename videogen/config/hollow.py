@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from videogen.config.building import Parts, build_denoiser, build_part, build_schedulers
+from videogen.config.building import ALONE, Parts, build_denoiser, build_part, build_schedulers
 from videogen.kinds import registry
 
 
@@ -28,7 +28,7 @@ def build_hollow(config: Mapping[str, Any]) -> Parts:
         denoiser = build_denoiser(config, vae, text, OnMeta(build_part("attention", config["attention"])))
         vision = build_part("vision", config["vision"])
     objective, scheduler = build_schedulers(config)
-    alone = {kind: build_part(kind, config[kind]) for kind in ("guide", "task")}
+    alone = {kind: build_part(kind, config[kind]) for kind in ALONE}
     return Parts(vae, denoiser, text, vision, objective, scheduler, **alone)
 
 

@@ -34,6 +34,12 @@ class Settings:
     condition_fps: float | None = None
     blank: Literal["gray", "black", "zeros", "repeat"] = "gray"
     clean_frames: Literal["none", "first", "any"] = "none"
+    window: int = 0
+    window_overlap: int = 8
+    free_init: int = 0
+    free_init_filter: Literal["butterworth", "gaussian", "ideal", "box"] = "butterworth"
+    free_init_space: float = 0.25
+    free_init_time: float = 0.25
 
 
 @dataclasses.dataclass
@@ -150,6 +156,7 @@ CHOICES = {
     "scheduler": "rectified_flow",
     "guide": "cfg",
     "task": "text_to_video",
+    "initial_noise": "independent",
     "attention": "sdpa",
     "fused": "torch",
     "data": "shapes",

@@ -14,12 +14,14 @@ from tqdm import tqdm
 from videogen.denoiser import Condition, null_features
 from videogen.guidance import Branch
 from videogen.pipelines.conditions import branch_conditions, check_request
+from videogen.pipelines.free_init import check_free_init, started_over
 from videogen.pipelines.given import Given, given_frames
 from videogen.pipelines.guidance import Guided
 from videogen.pipelines.known import Kept, Pasted, Plan, clean_latents, plan_known
 from videogen.pipelines.latents import decode_film, encode_film
 from videogen.pipelines.overflow import finite, watched
 from videogen.pipelines.sampling import Sampling
+from videogen.pipelines.windows import seen_at_once, windowed
 from videogen.tasks import Known, Start
 from videogen.text import TextFeatures
 
@@ -70,10 +72,8 @@ class Sampler:
         plan = plan_known(known, parts.denoiser.conditions, settings.clean_frames, parts.vae.spec)
         given = plan.given or given_frames(None, len(prompts), (num_frames, settings.height, settings.width))
         check_request(parts.denoiser, parts.vae, parts.vision, given, settings)
-        network = self._network(self._conditions(prompts, given, settings), known, plan, settings)
-        latents = self._walk(network, start, settings)
-        if isinstance(network, Kept):
-            latents = network.keep(latents)
+        conditions = self._conditions(prompts, given, settings)
+        latents = self._rounds(lambda: self._network(conditions, known, plan, settings), start, settings)
         with watched(parts.vae, "decoding"):
             video = decode_film(parts.vae, latents)
         return finite(video, "decoding").clamp(-1, 1)
@@ -104,7 +104,7 @@ class Sampler:
         """The guided denoiser, which keeps what is known."""
         parts = self.parts
         network: Network = Guided(
-            parts.denoiser,
+            windowed(parts.denoiser, settings, parts.vae.spec),
             parts.guide,
             scale=settings.guidance,
             rescale=settings.guidance_rescale,
@@ -120,16 +120,34 @@ class Sampler:
             network = Kept(network, parts.bridge.objective, clean_latents(parts.vae, known), plan.clean)
         return network
 
-    def _walk(self, network: Network, start: Start | None, settings: Sampling) -> Tensor:
-        """The latents to which the scheduler walks."""
-        parts, shape = self.parts, self._shape(settings)
-        times = parts.scheduler.timesteps(settings.steps, shape[1:])
+    def _rounds(self, network: Callable[[], Network], start: Start | None, settings: Sampling) -> Tensor:
+        """The latents to which the scheduler walks, in the last round of several.
+
+        Args:
+            network: makes one for each walk.
+        """
+        parts, times = self.parts, self._times(settings)
         if start is not None:
             times = times[len(times) - 1 - max(1, round(start.strength * (len(times) - 1))) :]
         alpha, sigma = (level[0].float() for level in parts.scheduler.noise.alpha_sigma(times))
-        latents = sigma * self._noise(shape)
+        check_free_init(settings, (alpha, sigma), from_film=start is not None)
+        noise = self._initial(settings)
+        latents = sigma * noise
         if start is not None:
             latents = latents + alpha * encode_film(parts.vae, start.film)
+        latents = self._walk(network(), latents, times)
+        for index in range(settings.free_init):
+            latents = started_over(latents, noise, self._initial(settings), (alpha, sigma), settings)
+            latents = self._walk(network(), latents, times, before=(index + 1) * (len(times) - 1))
+        return latents
+
+    def _walk(self, network: Network, latents: Tensor, times: Tensor, before: int = 0) -> Tensor:
+        """The latents to which the scheduler walks from these, with what is known in them.
+
+        Args:
+            before: steps of the rounds before.
+        """
+        parts, shape = self.parts, (latents.shape[1], latents.shape[2], latents.shape[3], latents.shape[4])
         walk = parts.scheduler.walk(
             lambda x, time: parts.bridge.predict(network, x, time), latents, times, lambda: self._noise(shape)
         )
@@ -137,18 +155,30 @@ class Sampler:
         for index, latents in enumerate(tqdm(walk, desc="denoising", total=steps, disable=not self.progress), start=1):
             finite(latents, f"denoising step {index} of {steps}")
             if self.callback is not None:
-                self.callback(index, latents)
-        return latents
+                self.callback(before + index, latents)
+        return network.keep(latents) if isinstance(network, Kept) else latents
+
+    def _times(self, settings: Sampling) -> Tensor:
+        """The times that are visited; where they depend on the size, on that of what the model sees at once."""
+        _, frames, height, width = self._shape(settings)
+        seen = seen_at_once(settings, self.parts.vae.spec)
+        return self.parts.scheduler.timesteps(
+            settings.steps, (min(seen.length, frames) if seen else frames, height, width)
+        )
 
     def _levels(self, settings: Sampling) -> list[float]:
         """The noise levels sigma / alpha of the times that are visited."""
-        times = self.parts.scheduler.timesteps(settings.steps, self._shape(settings)[1:])
-        alpha, sigma = self.parts.scheduler.noise.alpha_sigma(times)
+        alpha, sigma = self.parts.scheduler.noise.alpha_sigma(self._times(settings))
         levels: list[float] = (sigma / alpha).tolist()
         return levels
 
     def _shape(self, settings: Sampling) -> tuple[int, int, int, int]:
         return self.parts.vae.spec.latent_shape(settings.num_frames, settings.height, settings.width)
+
+    def _initial(self, settings: Sampling) -> Float[Tensor, "b c t h w"]:
+        """What films begin as, each of a seed of its own too."""
+        seen, shape = seen_at_once(settings, self.parts.vae.spec), self._shape(settings)
+        return torch.stack([self.parts.initial_noise.draw(shape, source, seen) for source in self.sources])
 
     def _noise(self, shape: tuple[int, int, int, int]) -> Float[Tensor, "b c t h w"]:
         """Standard normal noise, each film's from a seed of its own, so that a batch changes nobody's video."""

@@ -8,6 +8,7 @@ from typing import Literal
 from videogen.pipelines.given import Blank
 
 CleanFrames = Literal["none", "first", "any"]
+FreeInitFilter = Literal["butterworth", "gaussian", "ideal", "box"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,12 @@ class Sampling:
         blank: what stands in the latents of known frames where nothing is known, see `known_latents`.
         clean_frames: which latent frames the model was trained to take as they are, without noise and at a time of
             their own: the first (Wan 2.2), any, or none.
+        window: frames that the model sees at once of a longer film, see `windowed`; 0 is all of them.
+        window_overlap: how many of them two windows have in common at least.
+        free_init: how often a film is sampled again from its own low frequencies, see `started_over`.
+        free_init_filter: what is kept of them, see `low_pass`.
+        free_init_space: above 0 to 1, where that filter stops along height and width; 1 is the highest frequency.
+        free_init_time: the same along time.
     """
 
     num_frames: int = 17
@@ -41,3 +48,9 @@ class Sampling:
     condition_fps: float | None = None
     blank: Blank = "gray"
     clean_frames: CleanFrames = "none"
+    window: int = 0
+    window_overlap: int = 8
+    free_init: int = 0
+    free_init_filter: FreeInitFilter = "butterworth"
+    free_init_space: float = 0.25
+    free_init_time: float = 0.25

@@ -13,6 +13,8 @@ from torch import Tensor
 from videogen.denoiser import Denoiser
 from videogen.guidance import Guide
 from videogen.guidance.cfg import ClassifierFree
+from videogen.initial_noise import InitialNoise
+from videogen.initial_noise.independent import Independent
 from videogen.pipelines.bridge import Bridge
 from videogen.pipelines.request import make_request
 from videogen.pipelines.sampler import Callback, Sampler
@@ -36,6 +38,7 @@ class TextToVideo:
         guide: how predictions with and without the text are combined; classifier-free guidance unless told otherwise.
         vision: encodes images, for a denoiser that reads image tokens; None encodes none.
         task: what films are made from beside sentences; sentences alone, and images, unless told otherwise.
+        initial_noise: what films begin as; independent in every frame unless told otherwise.
         sampling: defaults of a call.
     """
 
@@ -50,6 +53,7 @@ class TextToVideo:
         guide: Guide | None = None,
         vision: ImageEncoder | None = None,
         task: Task | None = None,
+        initial_noise: InitialNoise | None = None,
         sampling: Sampling | None = None,
     ) -> None:
         self.vae, self.denoiser, self.text, self.scheduler = vae, denoiser, text, scheduler
@@ -57,6 +61,7 @@ class TextToVideo:
         self.guide = guide or ClassifierFree()
         self.vision: ImageEncoder = vision or VISION.build("none")
         self.task: Task = task or TASKS.build("text_to_video")
+        self.initial_noise = initial_noise or Independent()
         self.sampling = sampling or Sampling()
 
     @property

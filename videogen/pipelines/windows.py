@@ -1,0 +1,198 @@
+"""A denoiser that sees a long film through overlapping windows, as many frames at once as it was trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from videogen.denoiser import Condition, Denoiser
+from videogen.initial_noise import Seen
+from videogen.pipelines.sampling import Sampling
+from videogen.vae import VAESpec
+
+#: the axis of time of the condition's fields that have one; a mask of frames (B, T) has no channels before it
+TIME_AXES = {"known": 2, "known_mask": 2, "valid": 1}
+#: the fields that a film has as a whole
+WHOLE = frozenset({"text", "text_mask", "pooled", "fps", "guidance", "size"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """Latent frames that the denoiser sees at once.
+
+    Args:
+        start, stop: the first one, and the one behind the last.
+        weights: what its prediction counts at each of them (stop - start,); those of all windows sum to 1 at a frame.
+    """
+
+    start: int
+    stop: int
+    weights: Float[Tensor, " t"]
+
+
+def place_windows(frames: int, length: int, overlap: int) -> list[Window]:
+    """As few windows as cover a film and overlap by at least so many latent frames, evenly spread.
+
+    Where two overlap, the weight goes over from the one to the other as sin^2: without a step at either's end.
+    """
+    count = max(1, math.ceil((frames - overlap) / (length - overlap)))
+    last = max(frames - length, 0)
+    starts = [round(index * last / max(count - 1, 1)) for index in range(count)]
+    stops = [min(start + length, frames) for start in starts]
+    ramps = [_ramps(starts, stops, index) for index in range(count)]
+    total = torch.zeros(frames, dtype=torch.float64)
+    for start, stop, ramp in zip(starts, stops, ramps, strict=True):
+        total[start:stop] += ramp
+    return [Window(a, b, ramp / total[a:b]) for a, b, ramp in zip(starts, stops, ramps, strict=True)]
+
+
+def _ramps(starts: list[int], stops: list[int], index: int) -> Tensor:
+    """1, rising from 0 over what is common with the window before, and falling over what is with the one behind."""
+    start, stop = starts[index], stops[index]
+    place = torch.arange(start, stop, dtype=torch.float64) + 0.5
+    ramp = torch.ones_like(place)
+    if index:
+        ramp *= _smooth((place - start) / (stops[index - 1] - start))
+    if index + 1 < len(starts):
+        ramp *= _smooth((stop - place) / (stop - starts[index + 1]))
+    return ramp
+
+
+def _smooth(share: Tensor) -> Tensor:
+    return torch.sin(share.clamp(0, 1) * (math.pi / 2)).square()
+
+
+class Windowed:
+    """A denoiser whose predictions for overlapping windows of a film are blended at every step (MultiDiffusion,
+    arXiv 2302.08113, eq. 5, in time; Gen-L-Video, arXiv 2305.18264).
+
+    Windows are predicted one after the other: a long film takes the memory of a short one.
+
+    Args:
+        denoiser: any.
+        length: of a window in latent frames.
+        overlap: how many of them two windows have in common at least, fewer than `length`.
+    """
+
+    def __init__(self, denoiser: Denoiser, length: int, overlap: int) -> None:
+        self.denoiser, self.length, self.overlap = denoiser, length, overlap
+        self.conditions = denoiser.conditions
+        # conditions remember what layers make of them, so those of a window stay the same objects from step to step
+        self._cut: dict[tuple[int, int, int], tuple[Condition, Condition]] = {}
+
+    def __call__(self, latents: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
+        """See `videogen.denoiser.Denoiser`; times per frame (B, T) are cut as the latents are.
+
+        Raises:
+            ValueError: a condition that can't be cut, or that leaves a window without what the model needs.
+        """
+        windows = place_windows(latents.shape[2], self.length, self.overlap)
+        conditions = [self._of(condition, window, latents.shape[2]) for window in windows]
+        blended: Tensor | None = None
+        for window, inner in zip(windows, conditions, strict=True):
+            there = slice(window.start, window.stop)
+            times = timestep[:, there] if timestep.ndim == 2 else timestep
+            predicted = self.denoiser(latents[:, :, there], times, inner)
+            if blended is None:
+                blended = predicted.new_zeros(*predicted.shape[:2], *latents.shape[2:])
+            blended[:, :, there] += window.weights.to(predicted)[:, None, None] * predicted
+        assert blended is not None
+        return blended
+
+    def _of(self, condition: Condition, window: Window, frames: int) -> Condition:
+        key = id(condition), window.start, window.stop
+        if key not in self._cut:
+            # the whole is kept beside its part, so that no other condition gets its id
+            self._cut[key] = condition, cut_condition(self.denoiser, condition, window, frames)
+        return self._cut[key][1]
+
+
+def cut_condition(denoiser: Denoiser, condition: Condition, window: Window, frames: int) -> Condition:
+    """What the denoiser is told of a window; the condition itself where nothing in it has an axis of time.
+
+    Args:
+        frames: latent frames of the film.
+
+    Raises:
+        ValueError: a field that isn't known to have such an axis or none; a window without a known frame, for a model
+            that can't do without.
+    """
+    cut = {}
+    for name, value in condition.given().items():
+        if name in TIME_AXES:
+            axis = 1 if name == "known_mask" and value.ndim == 2 else TIME_AXES[name]
+            cut[name] = value.narrow(axis, window.start, window.stop - window.start)
+        elif name == "image":
+            cut |= _image(denoiser, value, window, frames)
+        elif name not in WHOLE:
+            raise ValueError(f"condition.{name} can't be cut into windows: set window=0, or take task=extend")
+    _check_known(denoiser, cut, window)
+    return dataclasses.replace(condition, **cut) if cut else condition
+
+
+def _image(denoiser: Denoiser, tokens: Tensor, window: Window, frames: int) -> dict[str, Tensor]:
+    """A window's part of image tokens (B, L, D), if each frame has its own; those of an image are the whole film's."""
+    each: int = getattr(denoiser, "image_tokens_per_frame", 0)
+    if not each or tokens.shape[1] != frames * each:
+        return {}
+    return {"image": tokens[:, window.start * each : window.stop * each]}
+
+
+def _check_known(denoiser: Denoiser, cut: dict[str, Tensor], window: Window) -> None:
+    mask = cut.get("known_mask")
+    if "known" in getattr(denoiser, "required", frozenset()) and mask is not None and not mask.any():
+        raise ValueError(
+            f"latent frames {window.start} to {window.stop - 1} are a window of which nothing is known, and this model "
+            "animates an image: set window=0, or take task=extend, whose samples all begin with known frames"
+        )
+
+
+def windowed(denoiser: Denoiser, settings: Sampling, spec: VAESpec) -> Denoiser:
+    """The denoiser itself for a film that isn't longer than a window, or that is to be seen whole; else in windows.
+
+    Raises:
+        ValueError: a window or an overlap that the VAE's stride doesn't fit, or an overlap as long as the window.
+    """
+    if not settings.window:
+        return denoiser
+    length, overlap = window_latents(settings, spec)
+    film = spec.latent_shape(settings.num_frames, settings.height, settings.width)[1]
+    return Windowed(denoiser, length, overlap) if length < film else denoiser
+
+
+def seen_at_once(settings: Sampling, spec: VAESpec) -> Seen | None:
+    """What the model sees at once, in latent frames; None for all of every film.
+
+    Raises as `windowed`.
+    """
+    if not settings.window:
+        return None
+    length, overlap = window_latents(settings, spec)
+    return Seen(length, length - overlap)
+
+
+def window_latents(settings: Sampling, spec: VAESpec) -> tuple[int, int]:
+    """Length and overlap of windows in latent frames.
+
+    Raises as `windowed`.
+    """
+    window, overlap, stride = settings.window, settings.window_overlap, spec.temporal_stride
+    try:
+        length = spec.latent_shape(window, settings.height, settings.width)[1]
+    except ValueError as error:
+        raise ValueError(f"window={window}: {error}") from error
+    if overlap < 0 or overlap % stride:
+        nearest = max(overlap // stride * stride, 0)
+        raise ValueError(
+            f"window_overlap={overlap}: a latent frame holds {stride}, use {nearest} or {nearest + stride}"
+        )
+    if overlap // stride >= length:
+        raise ValueError(
+            f"window_overlap={overlap} frames of window={window}: {overlap // stride} of {length} latent frames, "
+            "so that no window would go on; ask for a smaller overlap or a larger window"
+        )
+    return length, overlap // stride
