@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from videogen.commands.comparison import check_output, said, write
-from videogen.commands.evaluate import measure_adherence
+from videogen.commands.evaluate import measure_task
 from videogen.commands.profile import study
 from videogen.commands.train import train
 from videogen.config import ConfigError, build_denoiser, build_hollow, build_part, compose, expand, label_of
@@ -167,7 +167,7 @@ def learn(choice: Choice) -> dict[str, float]:
             "evaluate", [f"model={folder}", *(f"{key}={config[key]}" for key in ("seed", "batch_size"))]
         )
     if config["samples"] is not None:
-        found["adherence"] = measure_adherence({**evaluated, "samples": config["samples"]})["mean"]["all"]
+        found["adherence"] = measure_task({**evaluated, "samples": config["samples"]})["mean"]["all"]
     return found
 
 

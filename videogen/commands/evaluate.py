@@ -1,22 +1,27 @@
-"""`videogen evaluate`: whether videos show what their prompts say, or how much of real clips survives the VAE."""
+"""`videogen evaluate`: how well a task is done, or how much of real clips survives the VAE."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from tqdm import tqdm
 
+from videogen.commands.evaluations import Case, World, evaluation_of, with_knobs
 from videogen.commands.outputs import labelled
 from videogen.config import build_pipeline, build_vae
 from videogen.data import DATASETS
 from videogen.data.video import read_video
 from videogen.metrics.fidelity import psnr, ssim
-from videogen.metrics.shapes import adherence
 from videogen.pipelines.reconstruct import reconstruct
+
+if TYPE_CHECKING:
+    from videogen.pipelines.text_to_video import TextToVideo
 
 # the columns that say which sample it was
 NAMES = ("prompt", "seed", "clip")
@@ -35,7 +40,7 @@ def evaluate(config: Mapping[str, Any], label: str = "") -> None:
     output = None if config["output"] is None else labelled(config["output"], label)
     if output is not None:
         check_json(output)
-    measure = measure_reconstruction if config["measure"] == "reconstruction" else measure_adherence
+    measure = measure_reconstruction if config["measure"] == "reconstruction" else measure_task
     result = measure(config)
     print(table({"samples": len(result["samples"]), **result["mean"]}))
     if output is not None:
@@ -44,27 +49,54 @@ def evaluate(config: Mapping[str, Any], label: str = "") -> None:
         print(output)
 
 
-def measure_adherence(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Held-out prompts, one video each: the share that shows each attribute, and all of them at once."""
+def measure_task(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Cases of the task from held-out clips, one film each: the share that is right in each respect, and figures."""
+    evaluation = evaluation_of(config["task"]["name"])
     pipeline = build_pipeline(config)
-    dataset = DATASETS.build("shapes", split="heldout", seed=config["seed"])
-    samples, size = range(config["samples"]), (config["num_frames"], config["height"], config["width"])
-    prompts = [dataset.clip(index, *size).text for index in samples]
+    task = pipeline.task
+    world = World(config["seed"], config["num_frames"], config["height"], config["width"])
+    count = samples_of(config)
+    cases = ((config["seed"] + index, evaluation(world, index, task)) for index in range(count))
     rows = []
-    with tqdm(total=len(prompts), desc="sampling") as bar:
-        for start in range(0, len(prompts), config["batch_size"]):
-            batch = prompts[start : start + config["batch_size"]]
-            seeds = [config["seed"] + start + i for i in range(len(batch))]
-            videos = pipeline(batch, seed=seeds)
-            judged = zip(batch, seeds, videos, strict=True)
-            rows += [{"prompt": text, "seed": seed, **adherence(video, text)} for text, seed, video in judged]
-            bar.update(len(batch))
+    with tqdm(total=count, desc=config["task"]["name"]) as bar:
+        # cases that set knobs of their own go together as long as they set the same
+        for knobs, group in itertools.groupby(cases, key=lambda pair: pair[1].knobs):
+            pipeline.task = with_knobs(task, knobs)
+            while batch := list(itertools.islice(group, config["batch_size"])):
+                rows += judged(pipeline, batch)
+                bar.update(len(batch))
     return {"mean": means(rows), "samples": rows}
+
+
+def samples_of(config: Mapping[str, Any]) -> int:
+    """How many samples: as many as are asked for, else 200 of sentences alone and of clips, 100 of other tasks.
+
+    Raises:
+        ValueError: fewer than one.
+    """
+    count: int | None = config["samples"]
+    if count is None:
+        alone = config["measure"] == "reconstruction" or config["task"]["name"] == "text_to_video"
+        count = 200 if alone else 100
+    if count < 1:
+        raise ValueError(f"samples={count}: at least 1")
+    return count
+
+
+def judged(pipeline: TextToVideo, batch: Sequence[tuple[int, Case]]) -> list[dict[str, Any]]:
+    """The films of some cases, each with a seed, and what is to be said of them."""
+    seeds, cases = [seed for seed, _ in batch], [case for _, case in batch]
+    references = {name: torch.stack([case.references[name] for case in cases]) for name in cases[0].references}
+    films = pipeline([case.prompt for case in cases], seed=seeds, **references)
+    return [
+        {"prompt": case.prompt, "seed": seed, **case.judge(film)}
+        for seed, case, film in zip(seeds, cases, films, strict=True)
+    ]
 
 
 def measure_reconstruction(config: Mapping[str, Any]) -> dict[str, Any]:
     """Clips of a folder through the VAE: PSNR and SSIM of each."""
-    clips = find_clips(config)[: config["samples"]]
+    clips = find_clips(config)[: samples_of(config)]
     vae = build_vae(config)
     rows = []
     for path in tqdm(clips, desc="clips"):

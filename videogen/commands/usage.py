@@ -95,10 +95,10 @@ Weights are random unless model=<folder> or weights=<folder> says otherwise.
 videogen evaluate [measure=task|reconstruction] [key=value ...]
 
   measure=task           does the model do its task: does a film show what its held-out prompt says, attribute by
-                         attribute; with another task=, what that one is about
+                         attribute; with another task=, what that one is about, on held-out clips (docs/tasks.md)
   measure=reconstruction
                          PSNR and SSIM of the clips in a folder
-  samples=200            how many; seed=0 of the first
+  samples=               how many: 200 unless told otherwise, 100 of tasks other than text_to_video; seed=0 of the first
   batch_size=8           videos made at once
   input=folder           of the clips, for measure=reconstruction; split=test of its metadata.jsonl, if it has one
   output=result.json     the numbers

@@ -87,7 +87,7 @@ class Evaluate(Settings):
     """`videogen evaluate`: how well the task is done, or reconstruction of the clips in a folder."""
 
     measure: Literal["task", "reconstruction"] = "task"
-    samples: int = 200
+    samples: int | None = None
     batch_size: int = 8
     seed: int = 0
     input: str | None = None

@@ -35,6 +35,19 @@ class Blob(NamedTuple):
     extra: int
 
 
+def as_pixels(video: Tensor) -> Tensor:
+    """A video (3, T, H, W) in [-1, 1] as float32 in [0, 1].
+
+    Raises:
+        ValueError: another number of dimensions or channels, or values that are not finite.
+    """
+    if video.ndim != 4 or video.shape[0] != 3 or 0 in video.shape:
+        raise ValueError(f"a video of shape {tuple(video.shape)} can't be read: give one clip as (3, T, H, W)")
+    if not video.isfinite().all():
+        raise ValueError("the video holds NaN or infinity: check the sampler and the decoder's dtype")
+    return (video.detach().float().cpu().clamp(-1, 1) + 1) / 2
+
+
 def background(pixels: Tensor) -> tuple[str, Tensor]:
     """The nearest background's name and the colour (3,) that the video (3, T, H, W) in [0, 1] really has there."""
     measured = pixels.flatten(1).median(dim=1).values

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from videogen.data.shapes import UNIT, Attributes, parse
 from videogen.metrics._shapes_fit import SMALL, centroids, motion, shape_and_radius
-from videogen.metrics._shapes_segment import background, blobs
+from videogen.metrics._shapes_segment import as_pixels, background, blobs
 
 __all__ = ["ATTRIBUTES", "Found", "Reading", "adherence", "read", "score"]
 
@@ -55,11 +55,7 @@ def read(video: Tensor) -> Reading:
     Raises:
         ValueError: another number of dimensions or channels, or values that are not finite.
     """
-    if video.ndim != 4 or video.shape[0] != 3 or 0 in video.shape:
-        raise ValueError(f"a video of shape {tuple(video.shape)} can't be read: give one clip as (3, T, H, W)")
-    if not video.isfinite().all():
-        raise ValueError("the video holds NaN or infinity: check the sampler and the decoder's dtype")
-    pixels = (video.detach().float().cpu().clamp(-1, 1) + 1) / 2
+    pixels = as_pixels(video)
     unit = min(pixels.shape[2:]) / UNIT
     name, ground = background(pixels)
     seen = blobs(pixels, ground)
