@@ -64,8 +64,8 @@ def pndm(fields: Fields) -> PublishedScheduler:
         remarks.append(f"of {noise['prediction']} the published code combines predictions of several times, here noise")
     if not skips:
         remarks.append(
-            "where training steps // steps is odd, the middle of the published Runge-Kutta steps is half a training step "
-            "off"
+            "where training steps // steps is odd, the middle of the published Runge-Kutta steps is half a training "
+            "step off"
         )
     knobs = {
         "spacing": spacing,
