@@ -110,7 +110,9 @@ class WalkGrid(Shift):
             times = times if shift == 1 else _time_of(noise, shift * _ratio(noise, times))
         if self.to_data:
             return times
-        return torch.cat([times[:-1], _time_of(noise, times.new_full((1,), noise.limits[0]))])
+        # nor does a published grid go below that level on its way
+        lowest = _time_of(noise, times.new_full((1,), noise.limits[0]))
+        return torch.cat([torch.maximum(times[:-1], lowest), lowest])
 
     def _even(self, noise: NoiseSchedule, steps: int) -> Tensor:
         """Times evenly spaced, and clean data, (steps + 1,)."""
