@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from videogen.pipelines.bridge import Bridge
 from videogen.schedulers import SCHEDULERS, NoiseSchedule, Prediction
 
-MEAN, SPREAD, COUNT, STEPS = 0.7, 0.5, 1024, 30
+MEAN, SPREAD, COUNT = 0.7, 0.5, 1024
 #: what an objective is trained on; an epsilon tells nothing where no signal is left
 OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     f"{name} of {prediction}{', zero terminal SNR' if zero else ''}": (
@@ -54,7 +54,8 @@ def test_it_ends_on_the_data(name: str, objective: str) -> None:
     wiring = [trained] if SCHEDULERS.describe(name).wiring else []
     scheduler = SCHEDULERS.build(name, *wiring)
     bridge, network = Bridge(trained, scheduler.noise), exact_network(trained)
-    times = scheduler.timesteps(4 if name == "lcm" else STEPS)
+    # random steps of first order leave twice as much
+    times = scheduler.timesteps(4 if name == "lcm" else 60 if scheduler.stochastic else 30)
     # evenly spread quantiles have the mean and the spread of normal values
     start = torch.special.ndtri((torch.arange(COUNT, dtype=torch.float64) + 0.5) / COUNT)[:, None]
     _, sigma = scheduler.noise.alpha_sigma(times[0])
@@ -71,5 +72,5 @@ def test_it_ends_on_the_data(name: str, objective: str) -> None:
         # a network that was never distilled gives means: each step shrinks the spread
         assert 0 < float(end.std()) < SPREAD
     else:
-        # 4 standard errors of what is drawn, and what 30 steps leave
+        # 4 standard errors of what is drawn, and what so many steps leave
         assert float(end.std()) == pytest.approx(SPREAD, rel=4 / (2 * COUNT) ** 0.5 + 0.06)

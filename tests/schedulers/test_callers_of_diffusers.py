@@ -73,3 +73,16 @@ def test_without_noise_all_first_order_methods_are_one(name: str) -> None:
     wiring, knobs = ([], {"prediction": "v"}) if name == "ddim" else ([noise], {})
     other = SCHEDULERS.build(name, *wiring, **knobs, **({"eta": 0.0} if name == "euler_ancestral" else {}))
     assert worst(ours(one, STEPS), ours(other, STEPS)) <= 1e-12
+
+
+@pytest.mark.parametrize("knobs", [{"clip_x0": 0.7}, {"clip_x0": 0.7, "clip_quantile": 0.8, "clip_widest": 1.1}])
+def test_ddim_bounds_x0_as_solvers_do(knobs: dict[str, float]) -> None:
+    """The noise is what a bounded x0 leaves of the sample; diffusers' DDIM keeps the predicted one beside it."""
+    noise = SCHEDULERS.build("ddpm", prediction="v")
+    solver = SCHEDULERS.build("euler", noise, **knobs)
+    ddim = SCHEDULERS.build("ddim", prediction="v", **knobs)
+    kept = SCHEDULERS.build("ddim", prediction="v", clip_noise=False, **knobs)
+    unbounded = SCHEDULERS.build("ddim", prediction="v")
+    assert worst(ours(ddim, STEPS), ours(solver, STEPS)) <= 1e-12
+    assert worst(ours(kept, STEPS), ours(solver, STEPS)) > 1e-2
+    assert worst(ours(unbounded, STEPS), ours(solver, STEPS)) > 1e-2
