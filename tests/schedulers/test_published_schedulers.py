@@ -23,6 +23,8 @@ from published_walks import ours, theirs, worst, write_config
 import videogen
 from videogen.checkpoints.layout import LayoutError
 from videogen.checkpoints.schedulers import CLASSES, PublishedScheduler, read_scheduler
+from videogen.config import compose
+from videogen.config.building import build_schedulers
 from videogen.schedulers._levels import beta_quantile
 
 # theirs hands tensors to numpy in a way that numpy will refuse one day
@@ -159,6 +161,39 @@ def test_a_folder_loads_as_a_scheduler_from_itself_and_from_a_whole_model(tmp_pa
     alone, whole = videogen.load(tmp_path / "scheduler"), videogen.load(tmp_path, "scheduler")
     assert [type(each).__name__ for each in (alone, whole)] == ["UniPC", "UniPC"]
     assert (alone.shift, alone.spacing, type(alone.noise).__name__) == (5.0, "flow_unipc", "RectifiedFlow")
+
+
+def test_weights_of_a_published_folder_bring_their_scheduler(tmp_path: Path) -> None:
+    """Over the preset, whose other knobs of it go, and under what is asked for."""
+    told = {"use_flow_sigmas": True, "flow_shift": 3.0, "prediction_type": "flow_prediction", "solver_order": 3}
+    write(tmp_path / "scheduler", _class_name="UniPCMultistepScheduler", **told)
+    asked = ["model=wan2_2_ti2v_5b", f"weights={tmp_path}"]
+    config = compose("generate", asked)
+    assert (config["scheduler"]["name"], config["objective"]["name"]) == ("unipc", "rectified_flow")
+    found = {key: config["scheduler"][key] for key in ("order", "shift", "spacing", "variant")}
+    assert found == {"order": 3, "shift": 3.0, "spacing": "flow_unipc", "variant": "bh2"}
+    assert compose("generate", [*asked, "scheduler.shift=7"])["scheduler"]["shift"] == 7.0
+    assert compose("generate", [*asked, "scheduler=euler"])["scheduler"]["spacing"] == "trailing"
+    without = compose("generate", ["model=wan2_2_ti2v_5b"])["scheduler"]
+    assert (without["shift"], without["spacing"]) == (5.0, "trailing")
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_published_scheduler_is_a_config(name: str, tmp_path: Path) -> None:
+    write(tmp_path / "scheduler", _class_name=name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        composed = compose("generate", ["model=shapes", f"weights={tmp_path}"])
+        objective, scheduler = build_schedulers(composed)
+        alone = read_scheduler(tmp_path).build()
+    assert (type(scheduler), type(scheduler.noise)) == (type(alone), type(alone.noise))
+    # a scheduler that brings its noise has it among its knobs; of an objective the training is the preset's
+    knobs = [field.name for field in dataclasses.fields(alone) if field.name not in ("eta", "noise")]
+    assert {knob: getattr(scheduler, knob) for knob in knobs} == {knob: getattr(alone, knob) for knob in knobs}
+    times = alone.timesteps(4, (1, 8, 8))
+    found, wanted = (torch.stack(each.noise.alpha_sigma(times)) for each in (scheduler, alone))
+    assert torch.equal(found, wanted)
+    assert objective.prediction == alone.noise.prediction
 
 
 def test_flow_shift_3_is_three_grids_and_ours_is_plain(tmp_path: Path) -> None:
