@@ -32,7 +32,9 @@ def published_layer(command: str, weights: str | None) -> ConfigFile | None:
     found = read_scheduler(file)
     objective, levels = found.objective
     defaults = {knob.name: knob.default for knob in registry("scheduler").knobs(found.part) if knob.name not in UNTOLD}
-    knobs = {key: list(value) if isinstance(value, tuple) else value for key, value in (defaults | found.knobs).items()}
+    knobs = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in {**defaults, **found.knobs}.items()
+    }
     return ConfigFile(
         file, {"scheduler": found.part, "objective": objective}, {"scheduler": knobs, "objective": dict(levels)}
     )
