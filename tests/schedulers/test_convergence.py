@@ -39,6 +39,7 @@ ORDERS: list[tuple[str, dict[str, Any], int]] = [
     ("euler_ancestral", {"eta": 0.0}, 1),
     ("heun", {}, 2),
     ("pndm", {}, 4),
+    ("pndm", {"warm_up": "runge_kutta"}, 4),
     ("pndm", {"nodes": "steps"}, 2),
     ("dpm_solver", {"order": 1}, 1),
     ("dpm_solver", {"order": 2}, 2),

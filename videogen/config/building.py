@@ -204,8 +204,10 @@ def part_configs(config: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[st
 def load_part(path: Path, kind: str | None = None) -> Any:
     """The part that a folder of ours, or a published folder or file, holds, with its weights.
 
+    A published scheduler has none, and is told by its scheduler_config.json, which a whole model's folder has too.
+
     Args:
-        kind: of the part, where a file holds several.
+        kind: of the part, where a file or a folder holds several.
 
     Raises:
         ConfigError: a `config.json` of ours that names no kind of part.
@@ -213,9 +215,12 @@ def load_part(path: Path, kind: str | None = None) -> Any:
         OSError: a file is missing.
     """
     from videogen.checkpoints import load_weights, read_config, read_published
+    from videogen.checkpoints.schedulers import FILE, read_scheduler
     from videogen.config.untold import untold
     from videogen.profiling.memory import check_fits
 
+    if kind == "scheduler" or path.name == FILE or (path / FILE).is_file():
+        return read_scheduler(path).build()
     _check_files(path)
     config = read_config(path) if (path / "config.json").is_file() else {}
     # ours says what kind of part it is; the published families don't

@@ -50,7 +50,7 @@ def compose(command: str, overrides: Sequence[str]) -> dict[str, Any]:
         RegistryError: a part that can't be loaded.
     """
     given = arguments.sort(command, overrides)
-    layers = read_layers(command, given.presets)
+    layers = read_layers(command, given.presets, given.verbatim.get("weights"))
     choices = choose(command, layers, given.choices)
     schema = {**settings_of(command), **knobs_of_parts(choices)}
     values = layer_values(command, layers, choices, schema)
@@ -72,7 +72,7 @@ def chosen(command: str, overrides: Sequence[str]) -> set[str]:
         ConfigError: as `compose`.
     """
     given = arguments.sort(command, overrides)
-    layers = read_layers(command, given.presets)
+    layers = read_layers(command, given.presets, given.verbatim.get("weights"))
     return {group for layer in layers.values() for group in layer.choices} | set(given.choices)
 
 

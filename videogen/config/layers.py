@@ -9,6 +9,7 @@ from typing import Any
 from videogen.config import files
 from videogen.config.arguments import NONE
 from videogen.config.files import ConfigFile
+from videogen.config.published_layer import published_layer
 from videogen.config.schema import (
     CHOICES,
     TRAINING,
@@ -27,12 +28,15 @@ DEFAULT_MODEL = "shapes"
 DIT = ("dit/", "fused")
 
 
-def read_layers(command: str, presets: Mapping[str, str]) -> dict[str, ConfigFile]:
-    """The files by what they are, later over earlier: "model", "train", "experiment", which may choose the other two.
+def read_layers(command: str, presets: Mapping[str, str], weights: str | None = None) -> dict[str, ConfigFile]:
+    """The files by what they are, later over earlier: "model", "published", "train", "experiment".
+
+    An experiment may choose a model and a training preset; what is published says the scheduler that it came with.
 
     Args:
         command: that the config is for.
         presets: the names and paths given by overrides.
+        weights: those given by overrides.
 
     Raises:
         ConfigError: no such preset, or a file that isn't of the format.
@@ -45,6 +49,8 @@ def read_layers(command: str, presets: Mapping[str, str]) -> dict[str, ConfigFil
     layers = {}
     if chosen["model"] != NONE:
         layers["model"] = files.read_model(chosen["model"])
+    if published := published_layer(command, weights):
+        layers["published"] = published
     if command in TRAINING and chosen.get("train", NONE) != NONE:
         layers["train"] = files.read_preset("train", chosen["train"])
     return {**layers, **({"experiment": experiment} if experiment else {})}

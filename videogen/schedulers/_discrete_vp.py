@@ -133,7 +133,7 @@ class DiscreteVP(TimeDraw, NoiseSchedule):
         if not self.overlong:
             return times
         stride = self.num_train_timesteps // steps
-        more = torch.arange(times[0] + stride, self.num_train_timesteps + self.steps_offset, stride).to(times)
+        more = torch.arange(int(times[0]) + stride, self.num_train_timesteps + self.steps_offset, stride).to(times)
         return torch.cat([more.flip(0).clamp(max=self.last_time), times])
 
     def grid(self, steps: int, spacing: str, offset: int = 0) -> Tensor:

@@ -26,9 +26,10 @@ def spaced(kind: Levels, high: float, low: float, steps: int, rho: float) -> Ten
     part = torch.linspace(0, 1, steps, dtype=torch.float64)
     match kind:
         case "exponential":
-            return high * (low / high) ** part
+            return (math.log(high) + part * math.log(low / high)).exp()
         case "karras":
-            return (high ** (1 / rho) + part * (low ** (1 / rho) - high ** (1 / rho))) ** rho
+            roots: Tensor = high ** (1 / rho) + part * (low ** (1 / rho) - high ** (1 / rho))
+            return roots.pow(rho)
         case "beta":
             return low + (high - low) * beta_quantile(1 - part)
 

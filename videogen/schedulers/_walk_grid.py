@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from videogen.schedulers import NoiseSchedule, Size
-from videogen.schedulers._flow_grid import FlowCurve, published
+from videogen.schedulers._flow_grid import published
 from videogen.schedulers._levels import Levels, spaced
 from videogen.schedulers._shared import check_choice
 from videogen.schedulers._shift import Shift
@@ -99,18 +99,21 @@ class WalkGrid(Shift):
         if steps < 1:
             raise ValueError(f"steps={steps}: at least 1")
         shift = self.shift_of(size)
-        if self.spacing in get_args(FlowCurve):
-            flow = published(self.spacing, steps, shift, static=self.shift_by == "fixed")
-            times = noise.time_of(1 - flow, flow)
-        elif self.by_levels:
-            ratio = shift * self._levels(noise, steps)
-            times = _time_of(noise, torch.cat([ratio, ratio.new_zeros(1)]))
-        else:
-            times = self._even(noise, steps)
-            times = times if shift == 1 else _time_of(noise, shift * _ratio(noise, times))
+        match self.spacing:
+            case "flow_match" | "flow_unipc" | "flow_dpm" as curve:
+                flow = published(curve, steps, shift, static=self.shift_by == "fixed")
+                times = noise.time_of(1 - flow, flow)
+            case "karras" | "exponential" | "beta" as kind:
+                ratio = shift * self._levels(noise, steps, kind)
+                times = _time_of(noise, torch.cat([ratio, ratio.new_zeros(1)]))
+            case _:
+                times = self._even(noise, steps)
+                times = times if shift == 1 else _time_of(noise, shift * _ratio(noise, times))
         if self.to_data:
             return times
-        return torch.cat([times[:-1], _time_of(noise, times.new_full((1,), noise.limits[0]))])
+        # nor does a published grid go below that level on its way
+        lowest = _time_of(noise, times.new_full((1,), noise.limits[0]))
+        return torch.cat([torch.maximum(times[:-1], lowest), lowest])
 
     def _even(self, noise: NoiseSchedule, steps: int) -> Tensor:
         """Times evenly spaced, and clean data, (steps + 1,)."""
@@ -131,14 +134,13 @@ class WalkGrid(Shift):
         ratio = torch.where(below == above, low, low + (times - below) * (high - low))
         return torch.cat([_time_of(noise, ratio), times.new_full((1,), data)])
 
-    def _levels(self, noise: NoiseSchedule, steps: int) -> Tensor:
+    def _levels(self, noise: NoiseSchedule, steps: int, kind: Levels) -> Tensor:
         """Descending sigma / alpha above data, (steps,)."""
         low, high = noise.limits
         if self.between != "limits":
             high, low = _ratio(noise, noise.grid(steps, self.between, self.steps_offset)[[0, -2]]).tolist()
         low, high = max(low, self.sigma_min), min(high, self.sigma_max)
-        levels: Levels = self.spacing
-        return spaced(levels, high, low, steps, self.rho)
+        return spaced(kind, high, low, steps, self.rho)
 
 
 def _ratio(noise: NoiseSchedule, times: Tensor) -> Tensor:

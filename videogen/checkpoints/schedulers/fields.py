@@ -24,6 +24,15 @@ FOREIGN = frozenset(
         *("beta_start", "beta_end", "beta_schedule", "use_dynamic_shifting", "time_shift_type", "shift_terminal"),
     }
 )
+#: a sampler whose chain another one trains
+OWN = {"ddim": "ddpm"}
+#: the knobs that say how much noise there is, and what is predicted of it
+LEVELS = frozenset(
+    {
+        *("prediction", "num_train_timesteps", "beta_schedule", "beta_start", "beta_end"),
+        *("zero_terminal_snr", "terminal_signal", "snr_shift", "sigma_min", "sigma_max", "sigma_data"),
+    }
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +52,13 @@ class PublishedScheduler:
     noise: str = ""
     noise_knobs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+
+    @property
+    def objective(self) -> tuple[str, dict[str, Any]]:
+        """The noise schedule that the network was trained on, which must be one that trains, and its knobs."""
+        if self.noise:
+            return self.noise, dict(self.noise_knobs)
+        return OWN.get(self.part, self.part), {key: value for key, value in self.knobs.items() if key in LEVELS}
 
     def build(self) -> Any:
         """The scheduler, on its noise schedule."""
