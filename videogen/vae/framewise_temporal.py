@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from videogen.vae import VAES, VAESpec
+from videogen.vae._clips import check_clip, pieces
 from videogen.vae._framewise import FrameDecoder, FrameEncoder, frame_by_frame
 from videogen.vae._levels import GROUPS, make_norm
-from videogen.vae._streaming import CausalVAE, StreamCache, filled
+from videogen.vae._streaming import CausalVAE, StreamCache
 from videogen.vae._temporal import TemporalVAE
 
 
@@ -33,6 +34,11 @@ class MicroClipSpec(VAESpec):
         """The length of the shortest video that fits and has at least so many frames: its last clip is filled up."""
         rest = (num_frames - 1) % self.micro_frames
         return num_frames + -rest % self.temporal_stride
+
+    def latent_place(self, frame: int) -> int:
+        """The latent frame in which a frame is."""
+        clip, place = divmod(frame, self.micro_frames)
+        return clip * (1 + (self.micro_frames - 1) // self.temporal_stride) + super().latent_place(place)
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(C, T, H, W) of the latents of a video.
@@ -109,12 +115,7 @@ class FramewiseTemporalVAE(CausalVAE):
                 f"temporal_multipliers: give {max(len(temporal_multipliers) - 1, 0)}, one for each level but the last"
             )
         stride = 2 ** sum(temporal_downsample)
-        if micro_frames and (micro_frames < 1 or (micro_frames - 1) % stride):
-            nearest = 1 + max(micro_frames - 1, 0) // stride * stride
-            raise ValueError(
-                f"micro_frames={micro_frames} is not 1 + k * {stride}: use {nearest} or {nearest + stride}, or 0 for "
-                "whole clips"
-            )
+        check_clip(micro_frames, stride)
         self.micro_frames, self.frame_scale = micro_frames, frame_scale
         facts = VAESpec(
             latent_channels=latent_channels,
@@ -199,15 +200,3 @@ class FramewiseTemporalVAE(CausalVAE):
         num_frames = 1 + (latents.shape[2] - 1) * self.spec.temporal_stride
         frames = self.temporal.decode(latents, num_frames) / self.frame_scale
         return frame_by_frame(self.decoder, frames, self.spec.spatial_stride)
-
-
-def pieces(chunks: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """Cut a stream of (B, C, T, H, W) anew, into pieces of `size` frames and a last one of what is left."""
-    waiting: Tensor | None = None
-    for chunk in filled(chunks):
-        waiting = chunk if waiting is None else torch.cat([waiting, chunk], dim=2)
-        while waiting.shape[2] >= size:
-            yield waiting[:, :, :size]
-            waiting = waiting[:, :, size:]
-    if waiting is not None and waiting.shape[2]:
-        yield waiting
