@@ -18,7 +18,7 @@ import videogen
 from videogen.checkpoints.layouts import cogvideox, wan
 from videogen.denoiser import Condition
 from videogen.dit.known._channels import known_channels
-from videogen.pipelines.given import check_blank, given_frames, known_latents, known_mask
+from videogen.pipelines.given import check_blank, given_frames, known_latents, known_mask, within_latents
 
 WAN = {
     "base_dim": 4,
@@ -207,3 +207,6 @@ def test_clips_that_overlap_hold_a_last_frame_in_their_last_latent_one() -> None
     assert latents.shape == (1, 4, 4, 2, 2)
     assert [bool(frame.any()) for frame in latents[0].unbind(1)] == [True, False, False, True]
     assert known_mask(given, vae.spec, 1, "zeros").tolist() == [[True, False, False, True]]
+    # a frame in common is the last of one latent frame and all of the next
+    marks = within_latents(torch.arange(9) == 4, vae.spec)
+    assert marks.tolist() == [[False] * 4, [False, False, False, True], [True] * 4, [False] * 4]

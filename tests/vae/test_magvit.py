@@ -94,6 +94,8 @@ def test_the_latent_frame_of_a_frame() -> None:
     # clips are the frames 0 to 4, 4 to 8 and 8 to 12, of two latent frames each
     places = [spec.latent_place(frame) for frame in range(13)]
     assert places == [0, 1, 1, 1, 1, 3, 3, 3, 3, 5, 5, 5, 5]
+    # and the other way round, where the frames in common stand alone too
+    assert [tuple(spec.frames_of(place)) for place in range(4)] == [(0,), (1, 2, 3, 4), (4,), (5, 6, 7, 8)]
     whole = VAES.build("magvit", **{**TINY, "micro_frames": 0}).spec
     assert [whole.latent_place(frame) for frame in range(9)] == [0, 1, 1, 1, 1, 2, 2, 2, 2]
     assert whole.latent_shape(9, 8, 12) == (4, 3, 2, 3)

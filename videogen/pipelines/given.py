@@ -149,6 +149,5 @@ def known_mask(given: Given, spec: VAESpec, channels: int, blank: Blank) -> Tens
 def within_latents(frames: Bool[Tensor, " t"], spec: VAESpec) -> Bool[Tensor, "latent stride"]:
     """A mark for each frame (T,) -> (T', stride) by the latent frame that it is in; one that stands alone counts for
     all of its."""
-    if spec.first_frame_alone:
-        frames = torch.cat([frames[:1].expand(spec.temporal_stride), frames[1:]])
-    return frames.view(-1, spec.temporal_stride)
+    held = [spec.frames_of(place) for place in range(spec.latent_place(len(frames) - 1) + 1)]
+    return torch.stack([frames[places.start : places.stop].expand(spec.temporal_stride) for places in held])

@@ -35,10 +35,21 @@ class MicroClipSpec(VAESpec):
         rest = (num_frames - 1) % self.micro_frames
         return num_frames + -rest % self.temporal_stride
 
+    def frames_of(self, latent: int) -> range:
+        """The frames that a latent frame holds."""
+        clip, place = divmod(latent, self.clip_latents)
+        frames = super().frames_of(place)
+        return range(clip * self.micro_frames + frames.start, clip * self.micro_frames + frames.stop)
+
     def latent_place(self, frame: int) -> int:
         """The latent frame in which a frame is."""
         clip, place = divmod(frame, self.micro_frames)
-        return clip * (1 + (self.micro_frames - 1) // self.temporal_stride) + super().latent_place(place)
+        return clip * self.clip_latents + super().latent_place(place)
+
+    @property
+    def clip_latents(self) -> int:
+        """Latent frames of a whole clip."""
+        return 1 + (self.micro_frames - 1) // self.temporal_stride
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(C, T, H, W) of the latents of a video.
@@ -54,8 +65,7 @@ class MicroClipSpec(VAESpec):
                 f"{self.temporal_stride}: use {below} or {below + self.temporal_stride}"
             )
         channels, frames, *size = super().latent_shape(rest + 1 if clips > 0 else num_frames, height, width)
-        whole = 1 + (self.micro_frames - 1) // self.temporal_stride
-        return channels, max(clips, 0) * whole + frames, size[0], size[1]
+        return channels, max(clips, 0) * self.clip_latents + frames, size[0], size[1]
 
 
 @VAES.register("framewise_temporal", aliases=("opensora",))

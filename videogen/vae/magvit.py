@@ -28,6 +28,12 @@ class OverlapSpec(VAESpec):
 
     micro_frames: int
 
+    def frames_of(self, latent: int) -> range:
+        """The frames that a latent frame holds; a clip's first holds the one that the clip before ends with."""
+        clip, place = divmod(latent, self.clip_latents)
+        frames, start = super().frames_of(place), clip * (self.micro_frames - 1)
+        return range(start + frames.start, start + frames.stop)
+
     def latent_place(self, frame: int) -> int:
         """The latent frame in which a frame is; of the two for a frame in common, the earlier."""
         clip, place = divmod(max(frame - 1, 0), self.micro_frames - 1)
