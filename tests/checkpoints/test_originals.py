@@ -395,6 +395,7 @@ FULL = {
     "dc_ae_f128c512_mix_vae": ("dc_original", ["dc_ae_f128c512_in_vae"]),
     "hunyuan_vae": ("hunyuan", []),
     "mochi_vae": ("mochi_original", []),
+    "opensora_1_3_vae": ("opensora_vae_1_3", []),
 }
 
 

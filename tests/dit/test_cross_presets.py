@@ -86,6 +86,12 @@ OPEN_SORA = {
     "model_max_length": 300,
     "skip_y_embedder": False,
 }
+OPEN_SORA_1_3 = OPEN_SORA | {
+    "in_channels": 16,
+    "kernel_size": [8, 8, -1],
+    "use_spatial_rope": True,
+    "skip_temporal": False,
+}
 OPEN_SORA_1_1 = {key: OPEN_SORA[key] for key in OPEN_SORA if key != "skip_y_embedder"} | {
     "model_max_length": 200,
     "no_temporal_pos_emb": False,
@@ -100,6 +106,7 @@ RELEASES = {
     "opensora_1_0": Release("stdit", {}, None),
     "opensora_1_1": Release("stdit2", OPEN_SORA_1_1, None),
     "opensora_1_2": Release("stdit3", OPEN_SORA, None),
+    "opensora_1_3": Release("stdit3_1_3", OPEN_SORA_1_3, None),
 }
 # as published: 1.06B and 2.77B (11.1 GB) of Open-Sora-Plan, 1.21B (4.84 GB) of Open-Sora
 BILLIONS = {
@@ -113,6 +120,7 @@ BILLIONS = {
     "opensora_1_0": 0.76,
     "opensora_1_1": 0.77,
     "opensora_1_2": 1.21,
+    "opensora_1_3": 1.21,
 }
 # the classes without a twin in diffusers, layer by layer. Open-Sora: a block is a table, attentions of queries, values
 # and out, an MLP, in 1.2 norms of heads; around it stand embeddings of time, of text, in 1.2 of frames a second, the
@@ -130,6 +138,12 @@ SUMS = {
     + AROUND
     + (DIM + 1) * 3 * DIM,
     "opensora_1_2": 56 * (6 * DIM + 2 * ATTENTION + MLP + 2 * DIM // 16) + 2 * EMBEDDING + AROUND,
+    # as 1.2, with latents of 16 channels, of which three layers make tokens
+    "opensora_1_3": 56 * (6 * DIM + 2 * ATTENTION + MLP + 2 * DIM // 16)
+    + 2 * EMBEDDING
+    + AROUND
+    + (3 * (64 + 1) - (16 + 1)) * DIM
+    + (DIM + 1) * (128 - 32),
     # v1.3 and, for 8 channels of latents and 4 of mask, embeddings of two layers each
     "osp_1_3_inpaint": 2771981600 + (8 * 4 + 1) * PLAN_DIM + (4 * 4 + 1) * PLAN_DIM + 2 * PLAN_DIM * PLAN_DIM,
 }

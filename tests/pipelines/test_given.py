@@ -18,7 +18,7 @@ import videogen
 from videogen.checkpoints.layouts import cogvideox, wan
 from videogen.denoiser import Condition
 from videogen.dit.known._channels import known_channels
-from videogen.pipelines.given import check_blank, given_frames, known_latents, known_mask
+from videogen.pipelines.given import check_blank, given_frames, known_latents, known_mask, within_latents
 
 WAN = {
     "base_dim": 4,
@@ -194,3 +194,19 @@ def test_images_are_put_in_order_or_refused(causal: Any) -> None:
         given_frames(one[:, :, :20], 1, SIZE)
     with pytest.raises(ValueError, match="a mask of 3 channels for 4 frames in a latent one: 1 or 4 are known"):
         known_mask(given, causal.spec, 3, "gray")
+
+
+def test_clips_that_overlap_hold_a_last_frame_in_their_last_latent_one() -> None:
+    """Open-Sora 1.3's: more latent frames than strides."""
+    knobs = {"latent_channels": 4, "base_channels": 8, "channel_multipliers": (1, 1, 2), "num_res_blocks": 1}
+    vae = videogen.build("vae", "magvit", **knobs, norm_groups=4, micro_frames=5).eval()
+    given = given_frames({0: torch.rand(3, 8, 8), -1: torch.rand(3, 8, 8)}, 1, (9, 8, 8))
+    check_blank(given, vae.spec, "zeros")
+    with torch.no_grad():
+        latents = known_latents(vae, given, "zeros")
+    assert latents.shape == (1, 4, 4, 2, 2)
+    assert [bool(frame.any()) for frame in latents[0].unbind(1)] == [True, False, False, True]
+    assert known_mask(given, vae.spec, 1, "zeros").tolist() == [[True, False, False, True]]
+    # a frame in common is the last of one latent frame and all of the next
+    marks = within_latents(torch.arange(9) == 4, vae.spec)
+    assert marks.tolist() == [[False] * 4, [False, False, False, True], [True] * 4, [False] * 4]

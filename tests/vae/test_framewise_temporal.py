@@ -191,3 +191,10 @@ def test_settings_that_do_not_fit_are_refused() -> None:
         FramewiseTemporalVAE(**TINY, channel_multipliers=())
     with pytest.raises(ValueError, match="12 channels do not split into norm_groups=8"):
         FramewiseTemporalVAE(temporal_channels=12, base_channels=8, norm_groups=8)
+
+
+def test_the_latent_frame_of_a_frame_and_the_frames_of_a_latent_one() -> None:
+    spec = VAES.build("framewise_temporal", **TINY, micro_frames=5).spec
+    # the clips are the frames 0 to 4 and 5 to 9, each of which begins with a frame that stands alone
+    assert [spec.latent_place(frame) for frame in range(10)] == [0, 1, 1, 1, 1, 2, 3, 3, 3, 3]
+    assert [tuple(spec.frames_of(place)) for place in range(4)] == [(0,), (1, 2, 3, 4), (5,), (6, 7, 8, 9)]

@@ -179,6 +179,8 @@ VIDEOGPT_DECODER = (256 + 1) * 240 + (240 * 64 + 1) * 240 + 240 * 64 * 3 + 3
 MILLIONS: Mapping[str, tuple[float, ...]] = {
     # the layers of its code, summed by hand: 83.7M on each frame and 309.7M in time, 83M and 300M in the report
     "opensora_1_2_vae": (393.3,),
+    # 259M as docs/vae_v1_3.md of its authors says
+    "opensora_1_3_vae": (259.2,),
     # the layers of v1.0's code, summed by hand
     "osp_1_0_vae": (93.8, 135.4),
     # 94M and 144M as the report of v1.2 says

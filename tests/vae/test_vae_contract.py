@@ -49,6 +49,7 @@ TINY: dict[str, dict[str, Any]] = {
         "norm_groups": 4,
         "micro_frames": 0,
     },
+    "magvit": {"base_channels": 8, "norm_groups": 4, "num_res_blocks": 1, "micro_frames": 0},
     "hunyuan": {"base_channels": 8, "norm_groups": 4, "num_res_blocks": 1},
     "framewise": {"base_channels": 8, "norm_groups": 4, "num_res_blocks": 1},
     "ltx": {

@@ -8,6 +8,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from videogen.dit.defaults import DEFAULTS
 from videogen.kinds import KINDS, registry
 from videogen.registry import Knob
 from videogen.training.settings import TrainSettings
@@ -138,18 +139,7 @@ TRAINING = ("train", "ablate")
 CHOICES = {
     "vae": "wavelet",
     "denoiser": "dit",
-    "dit/block": "full3d",
-    "dit/position": "rope",
-    "dit/time": "sincos",
-    "dit/modulation": "adaln_zero",
-    "dit/norm": "layer",
-    "dit/qk_norm": "rms",
-    "dit/mlp": "gelu",
-    "dit/cross": "attention",
-    "dit/caption": "normed_mlp",
-    "dit/pool": "normed_mlp",
-    "dit/image_tokens": "none",
-    "dit/known": "none",
+    **{f"dit/{kind}": name for kind, name in DEFAULTS.items()},
     "text": "words",
     "vision": "none",
     "objective": "rectified_flow",

@@ -60,6 +60,8 @@ class DiT(nn.Module):
         ValueError: sizes that don't divide, a schedule of another length than `depth`, or parts that don't go together.
     """
 
+    null_text: Tensor | None
+
     def __init__(
         self,
         latent_channels: int,
@@ -219,7 +221,7 @@ class DiT(nn.Module):
 
     def _unprompted(self, text: Tensor | None, condition: Condition, memo: dict[Any, Any] | None) -> dict[str, Tensor]:
         """The model's own text for none, as long as the text, and which frames read it, (1, L, text_width), (B, T)."""
-        if not self.reads_null or text is None or condition.known_mask is None:
+        if not self.reads_null or self.null_text is None or text is None or condition.known_mask is None:
             return {}
         length = text.shape[1]
         if length > len(self.null_text):

@@ -11,6 +11,7 @@ from videogen.dit.blocks import BLOCKS, Block, Kit
 from videogen.dit.captions import CAPTIONS
 from videogen.dit.compatibility import refusal
 from videogen.dit.crosses import CROSSES
+from videogen.dit.defaults import DEFAULTS as DEFAULTS
 from videogen.dit.image_tokens import IMAGE_TOKENS, ImageTokens
 from videogen.dit.known import KNOWN, Known
 from videogen.dit.mlps import MLPS
@@ -38,21 +39,6 @@ REGISTRIES: Mapping[str, Registry[Any]] = {
     "pool": POOLS,
     "image_tokens": IMAGE_TOKENS,
     "known": KNOWN,
-}
-#: what holds where nothing else is chosen
-DEFAULTS: Mapping[str, str] = {
-    "block": "full3d",
-    "position": "rope",
-    "time": "sincos",
-    "modulation": "adaln_zero",
-    "norm": "layer",
-    "qk_norm": "rms",
-    "mlp": "gelu",
-    "cross": "attention",
-    "caption": "normed_mlp",
-    "pool": "normed_mlp",
-    "image_tokens": "none",
-    "known": "none",
 }
 
 

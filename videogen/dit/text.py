@@ -57,4 +57,5 @@ def filled(text: Float[Tensor, "b l d"], mask: Bool[Tensor, "b l"] | None, lengt
 def known_frames(mask: Tensor, patch_frames: int) -> Bool[Tensor, "b t"]:
     """Which frames of tokens are known, if only in part, of a mask (B, T) or (B, M, T, H, W)."""
     frames = mask.bool() if mask.ndim == 2 else mask.bool().any(1).flatten(2).any(-1)
-    return F.pad(frames, (0, -frames.shape[1] % patch_frames)).unflatten(1, (-1, patch_frames)).any(-1)
+    whole = F.pad(frames, (0, -frames.shape[1] % patch_frames))
+    return whole.view(len(whole), -1, patch_frames).any(-1)

@@ -116,7 +116,7 @@ def known_latents(vae: VideoVAE, given: Given, blank: Blank) -> Float[Tensor, "b
         each = rearrange(alone, "(b n) c 1 h w -> b c n h w", b=batch)
         if blank == "repeat":
             return each.expand_as(latents).clone()
-        latents[:, :, [_latent_place(place, spec) for place in given.places]] = each
+        latents[:, :, [spec.latent_place(place) for place in given.places]] = each
     return latents
 
 
@@ -139,21 +139,15 @@ def known_mask(given: Given, spec: VAESpec, channels: int, blank: Blank) -> Tens
         within = within_latents(given.mask, spec)
     else:
         within = torch.zeros(frames, stride, dtype=torch.bool)
-        places = range(frames) if blank == "repeat" else [_latent_place(place, spec) for place in given.places]
+        places = range(frames) if blank == "repeat" else [spec.latent_place(place) for place in given.places]
         within[list(places)] = True
     if channels > 1:
         return within.T[None, :, :, None, None].expand(batch, -1, -1, rows, columns)
     return within.all(1).expand(batch, -1)
 
 
-def _latent_place(place: int, spec: VAESpec) -> int:
-    """The latent frame that a frame is in."""
-    return (place + (spec.temporal_stride - 1) * spec.first_frame_alone) // spec.temporal_stride
-
-
 def within_latents(frames: Bool[Tensor, " t"], spec: VAESpec) -> Bool[Tensor, "latent stride"]:
     """A mark for each frame (T,) -> (T', stride) by the latent frame that it is in; one that stands alone counts for
     all of its."""
-    if spec.first_frame_alone:
-        frames = torch.cat([frames[:1].expand(spec.temporal_stride), frames[1:]])
-    return frames.view(-1, spec.temporal_stride)
+    held = [spec.frames_of(place) for place in range(spec.latent_place(len(frames) - 1) + 1)]
+    return torch.stack([frames[places.start : places.stop].expand(spec.temporal_stride) for places in held])

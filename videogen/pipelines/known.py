@@ -75,8 +75,12 @@ def plan_known(known: Known | None, takes: frozenset[str], clean_frames: CleanFr
 
 def _frames_of(latent_frames: Bool[Tensor, " t"], spec: VAESpec) -> Bool[Tensor, " f"]:
     """The frames of video that latent frames hold."""
-    frames = latent_frames.repeat_interleave(spec.temporal_stride)
-    return frames[spec.temporal_stride - 1 :] if spec.first_frame_alone else frames
+    held = [spec.frames_of(place) for place in range(len(latent_frames))]
+    frames = latent_frames.new_zeros(held[-1].stop)
+    for place, whole in zip(held, latent_frames, strict=True):
+        # a frame that two latent ones hold is known by either
+        frames[place.start : place.stop] |= whole
+    return frames
 
 
 def clean_latents(vae: VideoVAE, known: Known) -> Float[Tensor, "b c t h w"]:

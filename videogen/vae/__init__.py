@@ -69,6 +69,16 @@ class VAESpec:
         frames = (num_frames - alone) // stride + alone
         return self.latent_channels, frames, height // self.spatial_stride, width // self.spatial_stride
 
+    def frames_of(self, latent: int) -> range:
+        """The frames that a latent frame holds, all counted from 0."""
+        alone, stride = int(self.first_frame_alone), self.temporal_stride
+        start = alone + (latent - alone) * stride
+        return range(max(start, 0), start + stride)
+
+    def latent_place(self, frame: int) -> int:
+        """The latent frame in which a frame is, both counted from 0."""
+        return (frame + (self.temporal_stride - 1) * self.first_frame_alone) // self.temporal_stride
+
     def fitting_length(self, num_frames: int) -> int:
         """The length of the shortest clip that the VAE takes and that has at least so many frames."""
         return num_frames + -(num_frames - int(self.first_frame_alone)) % self.temporal_stride

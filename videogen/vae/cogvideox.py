@@ -5,54 +5,18 @@ After "CogVideoX: Text-to-Video Diffusion Models with An Expert Transformer" (ar
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from videogen.vae import VAES, VAESpec
-from videogen.vae._cogvideox import Downsample, SpatialNorm, SpatialResBlock, Upsample
-from videogen.vae._layers import CausalConv3d, Norm, Stack
-from videogen.vae._lean import silu
-from videogen.vae._levels import GROUPS, make_norm, res_blocks
+from videogen.vae import VAES
+from videogen.vae._batches import BATCH, BatchSpec, batches, check_count
+from videogen.vae._cogvideox_halves import TIME_STEPS, Decoder, Encoder
+from videogen.vae._levels import GROUPS, make_norm
 from videogen.vae._posterior import DiagonalGaussian
-from videogen.vae._streaming import CausalVAE, StreamCache, check_channels, check_rgb, filled
-
-#: the encoder's first and the decoder's first so many changes of resolution are in time too
-TIME_STEPS = 2
-#: latent frames that are coded at once; a clip's first batch has one more
-BATCH = 2
-
-
-class BatchSpec(VAESpec):
-    """A spec of clips whose latents, after the first frame's, come two at a time: 1 + 8k frames."""
-
-    @property
-    def frame_step(self) -> int:
-        """Frames that a clip grows by: those of a batch."""
-        return BATCH * self.temporal_stride
-
-    def fitting_length(self, num_frames: int) -> int:
-        """The length of the shortest clip of whole batches that has at least so many frames."""
-        return num_frames + -(num_frames - 1) % self.frame_step
-
-    def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """(C, T, H, W) of the latents of a clip.
-
-        Raises:
-            ValueError: the strides or the batches don't divide the size; the nearest valid ones are named.
-        """
-        over = (num_frames - 1) % self.frame_step
-        if num_frames > 1 and over:
-            below = num_frames - over
-            raise ValueError(
-                f"{num_frames} frames do not fit a temporal stride of {self.temporal_stride} and batches of {BATCH} "
-                f"strides: use {below} or {below + self.frame_step}"
-            )
-        return super().latent_shape(num_frames, height, width)
+from videogen.vae._streaming import CausalVAE, StreamCache, check_channels, check_rgb
 
 
 @VAES.register("cogvideox")
@@ -130,7 +94,7 @@ class CogVideoXVAE(CausalVAE):
         Raises:
             ValueError: an even number of latent frames, or another number of channels than the spec says.
         """
-        _check_count(latents.shape[2])
+        check_count(latents.shape[2])
         return super().decode(latents)
 
     @torch.no_grad()
@@ -158,66 +122,5 @@ class CogVideoXVAE(CausalVAE):
         for batch in batches(chunks, BATCH):
             check_channels(batch, self.spec)
             taken += batch.shape[2]
-            _check_count(taken)
+            check_count(taken)
             yield self.decode_chunk(batch, cache)
-
-
-class Encoder(nn.Module):
-    """A batch of video (B, 3, [1 +] 8k, H, W) -> moments (B, 2C, [1 +] 2k, H/8, W/8)."""
-
-    def __init__(self, latent: int, widths: Sequence[int], blocks: int, norm: Norm) -> None:
-        super().__init__()
-        self.conv_in = CausalConv3d(3, widths[0])
-        levels = res_blocks(widths[0], widths[0], blocks, norm)
-        for i, (source, width) in enumerate(pairwise(widths)):
-            levels += [Downsample(source, time=i < TIME_STEPS), *res_blocks(source, width, blocks, norm)]
-        self.levels = Stack(*levels, *res_blocks(widths[-1], widths[-1], 2, norm))
-        self.norm, self.out = norm(widths[-1]), CausalConv3d(widths[-1], 2 * latent)
-
-    def forward(self, video: Tensor, cache: StreamCache) -> Tensor:
-        h = self.levels(self.conv_in(video, cache), cache)
-        moments: Tensor = self.out(silu(self.norm(h)), cache)
-        return moments
-
-
-class Decoder(nn.Module):
-    """A batch of latents (B, C, [1 +] 2k, H/8, W/8) -> video (B, 3, [1 +] 8k, H, W)."""
-
-    def __init__(self, latent: int, widths: Sequence[int], blocks: int, groups: int) -> None:
-        super().__init__()
-        norm = functools.partial(SpatialNorm, latent=latent, groups=groups)
-        self.conv_in = CausalConv3d(latent, widths[-1])
-        # the middle and the coarsest level have one width
-        levels: list[nn.Module] = [SpatialResBlock(widths[-1], widths[-1], norm=norm) for _ in range(2 + blocks)]
-        for i, (source, width) in enumerate(pairwise(reversed(widths))):
-            levels.append(Upsample(source, time=i < TIME_STEPS))
-            sources = [source, *[width] * blocks][:blocks]
-            levels += [SpatialResBlock(channels, width, norm=norm) for channels in sources]
-        self.levels = nn.ModuleList(levels)
-        self.norm, self.out = norm(widths[0]), CausalConv3d(widths[0], 3)
-
-    def forward(self, latents: Tensor, cache: StreamCache) -> Tensor:
-        h = self.conv_in(latents, cache)
-        for layer in self.levels:
-            h = layer(h, cache, latents) if isinstance(layer, SpatialResBlock) else layer(h, cache)
-        video: Tensor = self.out(silu(self.norm(h, latents)), cache)
-        return video
-
-
-def batches(chunks: Iterable[Tensor], step: int, *, begins: bool = True) -> Iterator[Tensor]:
-    """A stream cut anew into `step` frames at a time, one more where a clip begins, and what is left at its end."""
-    waiting: Tensor | None = None
-    count = step + int(begins)
-    for chunk in filled(chunks):
-        waiting = chunk if waiting is None else torch.cat([waiting, chunk], dim=2)
-        while waiting.shape[2] >= count:
-            yield waiting[:, :, :count]
-            waiting, count = waiting[:, :, count:], step
-    if waiting is not None and waiting.shape[2]:
-        yield waiting
-
-
-def _check_count(num_latents: int) -> None:
-    if num_latents % BATCH != 1:
-        choices = f"{num_latents - 1} or {num_latents + 1}" if num_latents else "1"
-        raise ValueError(f"{num_latents} latent frames do not fit batches of {BATCH} after the first: use {choices}")

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from videogen.vae import VAES, VAESpec
+from videogen.vae._clips import check_clip, pieces
 from videogen.vae._framewise import FrameDecoder, FrameEncoder, frame_by_frame
 from videogen.vae._levels import GROUPS, make_norm
-from videogen.vae._streaming import CausalVAE, StreamCache, filled
+from videogen.vae._streaming import CausalVAE, StreamCache
 from videogen.vae._temporal import TemporalVAE
 
 
@@ -34,6 +35,22 @@ class MicroClipSpec(VAESpec):
         rest = (num_frames - 1) % self.micro_frames
         return num_frames + -rest % self.temporal_stride
 
+    def frames_of(self, latent: int) -> range:
+        """The frames that a latent frame holds."""
+        clip, place = divmod(latent, self.clip_latents)
+        frames = super().frames_of(place)
+        return range(clip * self.micro_frames + frames.start, clip * self.micro_frames + frames.stop)
+
+    def latent_place(self, frame: int) -> int:
+        """The latent frame in which a frame is."""
+        clip, place = divmod(frame, self.micro_frames)
+        return clip * self.clip_latents + super().latent_place(place)
+
+    @property
+    def clip_latents(self) -> int:
+        """Latent frames of a whole clip."""
+        return 1 + (self.micro_frames - 1) // self.temporal_stride
+
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(C, T, H, W) of the latents of a video.
 
@@ -48,8 +65,7 @@ class MicroClipSpec(VAESpec):
                 f"{self.temporal_stride}: use {below} or {below + self.temporal_stride}"
             )
         channels, frames, *size = super().latent_shape(rest + 1 if clips > 0 else num_frames, height, width)
-        whole = 1 + (self.micro_frames - 1) // self.temporal_stride
-        return channels, max(clips, 0) * whole + frames, size[0], size[1]
+        return channels, max(clips, 0) * self.clip_latents + frames, size[0], size[1]
 
 
 @VAES.register("framewise_temporal", aliases=("opensora",))
@@ -109,12 +125,7 @@ class FramewiseTemporalVAE(CausalVAE):
                 f"temporal_multipliers: give {max(len(temporal_multipliers) - 1, 0)}, one for each level but the last"
             )
         stride = 2 ** sum(temporal_downsample)
-        if micro_frames and (micro_frames < 1 or (micro_frames - 1) % stride):
-            nearest = 1 + max(micro_frames - 1, 0) // stride * stride
-            raise ValueError(
-                f"micro_frames={micro_frames} is not 1 + k * {stride}: use {nearest} or {nearest + stride}, or 0 for "
-                "whole clips"
-            )
+        check_clip(micro_frames, stride)
         self.micro_frames, self.frame_scale = micro_frames, frame_scale
         facts = VAESpec(
             latent_channels=latent_channels,
@@ -199,15 +210,3 @@ class FramewiseTemporalVAE(CausalVAE):
         num_frames = 1 + (latents.shape[2] - 1) * self.spec.temporal_stride
         frames = self.temporal.decode(latents, num_frames) / self.frame_scale
         return frame_by_frame(self.decoder, frames, self.spec.spatial_stride)
-
-
-def pieces(chunks: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """Cut a stream of (B, C, T, H, W) anew, into pieces of `size` frames and a last one of what is left."""
-    waiting: Tensor | None = None
-    for chunk in filled(chunks):
-        waiting = chunk if waiting is None else torch.cat([waiting, chunk], dim=2)
-        while waiting.shape[2] >= size:
-            yield waiting[:, :, :size]
-            waiting = waiting[:, :, size:]
-    if waiting is not None and waiting.shape[2]:
-        yield waiting

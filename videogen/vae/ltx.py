@@ -81,22 +81,8 @@ class LTXVAE(CausalVAE):
         super().__init__()
         _check_lengths("encoder", encoder_widths, encoder_blocks, "downsamplers", len(downsamplers))
         _check_lengths("decoder", decoder_widths, decoder_blocks, "upsamplers", len(upsamplers))
-        if decode_timestep and not timestep_conditioning:
-            raise ValueError(f"decode_timestep={decode_timestep} says nothing without timestep_conditioning=true")
-        if len(decoder_noise) not in (0, len(decoder_blocks)):
-            raise ValueError(
-                f"decoder_noise has {len(decoder_noise)} values and decoder_blocks {len(decoder_blocks)}: give as "
-                "many, or none"
-            )
-        if noise_seed and not any(decoder_noise):
-            raise ValueError(f"noise_seed={noise_seed} says nothing without decoder_noise on some level")
-        time, space, _ = (math.prod(strides) for strides in zip(*(STRIDES[d] for d in downsamplers), strict=True))
-        doubled = 2 ** sum(upsamplers)
-        if (time, space) != (doubled, doubled):
-            raise ValueError(
-                f"downsamplers shorten time {time} times and space {space} times, but upsamplers lengthen both "
-                f"{doubled} times: the strides must agree"
-            )
+        _check_noise(decode_timestep, timestep_conditioning, decoder_noise, len(decoder_blocks), noise_seed)
+        time, space = _strides(downsamplers, upsamplers)
         self._spec = VAESpec(
             latent_channels=latent_channels,
             temporal_stride=time,
@@ -156,6 +142,28 @@ def _check_lengths(half: str, widths: Sequence[int], blocks: Sequence[int], chan
             f"{half}_widths has {len(widths)} values, {half}_blocks {len(blocks)} and {changes} {count}: give one for "
             f"each level, at least 1, and to {half}_widths and {half}_blocks one more for the middle"
         )
+
+
+def _check_noise(timestep: float, conditioned: bool, noisy: Sequence[bool], levels: int, seed: int) -> None:
+    """Refuse settings of what the decoder is told of noise, or adds, that would say nothing."""
+    if timestep and not conditioned:
+        raise ValueError(f"decode_timestep={timestep} says nothing without timestep_conditioning=true")
+    if len(noisy) not in (0, levels):
+        raise ValueError(f"decoder_noise has {len(noisy)} values and decoder_blocks {levels}: give as many, or none")
+    if seed and not any(noisy):
+        raise ValueError(f"noise_seed={seed} says nothing without decoder_noise on some level")
+
+
+def _strides(downsamplers: Sequence[Downsampling], upsamplers: Sequence[bool]) -> tuple[int, int]:
+    """By how much time, and height and width, are shortened; ValueError unless both halves agree."""
+    time, space, _ = (math.prod(strides) for strides in zip(*(STRIDES[d] for d in downsamplers), strict=True))
+    doubled = 2 ** sum(upsamplers)
+    if (time, space) != (doubled, doubled):
+        raise ValueError(
+            f"downsamplers shorten time {time} times and space {space} times, but upsamplers lengthen both "
+            f"{doubled} times: the strides must agree"
+        )
+    return time, space
 
 
 def _adopt_statistics(vae: LTXVAE, _: Any) -> None:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor
-
-from videogen.dit.blocks import BLOCKS, BlockCondition, Kit
-from videogen.dit.branch import onwards
-from videogen.dit.fusible import Fusible
-from videogen.dit.layers import SelfAttention
-from videogen.dit.patterns import Spatial, Temporal
+from videogen.dit.blocks import BLOCKS
+from videogen.dit.blocks._divided import DividedBlock
 
 
 @BLOCKS.register("factorized")
-class FactorizedBlock(Fusible):
+class FactorizedBlock(DividedBlock):
     """Spatial attention, temporal attention, attention to the text, MLP.
 
     Divided space-time attention, https://arxiv.org/abs/2102.05095; in a DiT, Latte's variant 3 (https://arxiv.org/abs/2401.03048).
@@ -23,24 +17,3 @@ class FactorizedBlock(Fusible):
         num_heads: attention heads.
         kit: what it is made of.
     """
-
-    def __init__(self, dim: int, num_heads: int, kit: Kit) -> None:
-        super().__init__()
-        self.modulation = kit.modulation(dim, 3)
-        self.spatial = SelfAttention(dim, num_heads, kit, Spatial())
-        self.temporal = SelfAttention(dim, num_heads, kit, Temporal())
-        self.cross = kit.cross(dim, num_heads, kit)
-        self.mlp = kit.mlp(dim)
-
-    def forward(
-        self, tokens: Float[Tensor, "b n d"], text: Float[Tensor, "b l d"] | None, condition: BlockCondition
-    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b l d"] | None]:
-        """(B, N, D) -> (B, N, D) with N = T * H * W; the text stays as it is."""
-        space, time, feed = self.modulation(condition)
-        tokens, seen = onwards(self.ops, tokens, self.spatial(space.enter(tokens), condition), space, time)
-        out, left = self.temporal(seen, condition), time
-        if text is not None:
-            tokens = time.leave(tokens, out)
-            out, left = self.cross(tokens, text, condition), None
-        tokens, seen = onwards(self.ops, tokens, out, left, feed)
-        return feed.leave(tokens, self.mlp(seen)), text

@@ -6,46 +6,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from videogen.dit.blocks import BLOCKS, BlockCondition, Kit
-from videogen.dit.branch import onwards
-from videogen.dit.fusible import Fusible
+from videogen.dit.blocks import BLOCKS, BlockCondition
+from videogen.dit.blocks._divided import DividedBlock
 from videogen.dit.layers import SelfAttention
-from videogen.dit.patterns import Spatial, Temporal
-
-
-@BLOCKS.register("stdit2")
-class STDiT2Block(Fusible):
-    """Spatial attention, temporal attention, attention to the text, MLP: STDiT2, https://arxiv.org/abs/2412.20404.
-
-    The order of turning and normalising matters, since the norm weighs each channel by itself; the other one is that of
-    `factorized`, which is the same block otherwise.
-
-    Args:
-        dim: width of the tokens.
-        num_heads: attention heads.
-        kit: what it is made of.
-    """
-
-    def __init__(self, dim: int, num_heads: int, kit: Kit) -> None:
-        super().__init__()
-        self.modulation = kit.modulation(dim, 3)
-        self.spatial = SelfAttention(dim, num_heads, kit, Spatial())
-        self.temporal = TurnedFirst(dim, num_heads, kit, Temporal())
-        self.cross = kit.cross(dim, num_heads, kit)
-        self.mlp = kit.mlp(dim)
-
-    def forward(
-        self, tokens: Float[Tensor, "b n d"], text: Float[Tensor, "b l d"] | None, condition: BlockCondition
-    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b l d"] | None]:
-        """(B, N, D) -> (B, N, D) with N = T * H * W; the text stays as it is."""
-        space, time, feed = self.modulation(condition)
-        tokens, seen = onwards(self.ops, tokens, self.spatial(space.enter(tokens), condition), space, time)
-        out, left = self.temporal(seen, condition), time
-        if text is not None:
-            tokens = time.leave(tokens, out)
-            out, left = self.cross(tokens, text, condition), None
-        tokens, seen = onwards(self.ops, tokens, out, left, feed)
-        return feed.leave(tokens, self.mlp(seen)), text
 
 
 class TurnedFirst(SelfAttention):
@@ -61,3 +24,19 @@ class TurnedFirst(SelfAttention):
         attended = self.pattern.attend(self.kernel, q, k, v, condition.grid, condition.valid)
         out: Tensor = self.out(attended.flatten(2))
         return out
+
+
+@BLOCKS.register("stdit2")
+class STDiT2Block(DividedBlock):
+    """Spatial attention, temporal attention, attention to the text, MLP: STDiT2, https://arxiv.org/abs/2412.20404.
+
+    The order of turning and normalising matters, since the norm weighs each channel by itself; the other one is that of
+    `factorized`, which is the same block otherwise.
+
+    Args:
+        dim: width of the tokens.
+        num_heads: attention heads.
+        kit: what it is made of.
+    """
+
+    along_time = TurnedFirst

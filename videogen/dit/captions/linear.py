@@ -24,13 +24,15 @@ class CaptionLinear(nn.Sequential):
         ValueError: a negative number of places.
     """
 
+    codes: Tensor | None
+
     def __init__(self, text_dim: int, dim: int, *, places: int = 0) -> None:
         super().__init__(linear(text_dim, dim))
         if places < 0:
             raise ValueError(f"places={places} is below 0: use 0 for no codes")
         self.register_buffer("codes", torch.zeros(places, dim) if places else None)
 
-    def forward(self, text: Float[Tensor, "b l text_dim"]) -> Float[Tensor, "b l dim"]:  # type: ignore[override]
+    def forward(self, text: Float[Tensor, "b l text_dim"]) -> Float[Tensor, "b l dim"]:
         """(B, L, text_dim) -> (B, L, dim).
 
         Raises:

@@ -30,7 +30,7 @@ class ApartKnown(KnownChannels):
         super().__init__(mask_channels=1)
         self.latents, self.mask = (zero_linear(latent_channels * volume, dim) for _ in range(2))
 
-    def beside(
+    def beside(  # type: ignore[override]
         self, latents: Float[Tensor, "b c t h w"], condition: Condition
     ) -> Float[Tensor, "b c_known t h w"] | None:
         """The mask, once for each channel, and the known latents; None where the condition has neither.

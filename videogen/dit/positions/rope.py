@@ -41,6 +41,7 @@ class RoPE(nn.Module):
     """
 
     conditions: ClassVar[frozenset[str]] = frozenset()
+    codes: Tensor | None
 
     def __init__(
         self,
