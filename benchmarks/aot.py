@@ -2,6 +2,7 @@
 
     python benchmarks/aot.py                    # sm_80, sm_90, sm_100: a few minutes
     python benchmarks/aot.py --amd              # gfx942 too, with the tiles of sm_80
+    python benchmarks/aot.py --cards sm_90      # one card, whose rows take the place of its old ones
     python benchmarks/aot.py --only block_sparse --cards sm_90
 
 Nothing runs: registers and spills are what the assembler says, shared memory and instructions what the compiler wrote.
@@ -10,9 +11,10 @@ Nothing runs: registers and spills are what the assembler says, shared memory an
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
-from harness import facts, markdown_table, write
+from harness import RESULTS, facts, markdown_table, write
 
 from videogen.kernels._ahead_of_time import AMD, CARDS, Card, report, spills_anyway, variants
 from videogen.kernels._variants import Variant
@@ -44,26 +46,32 @@ def main() -> None:
     parser.add_argument("--amd", action="store_true", help="compile for gfx942 too")
     parser.add_argument("--only", default="", help="kernels whose title holds this; nothing is written then")
     options = parser.parse_args()
-    cards = [card for card in CARDS if card.name in options.cards] + [AMD] * options.amd
-    rows = []
-    for card in cards:
-        # gfx942 is a question of what compiles: its own types and tiles haven't been chosen
+    rows: list[dict[str, Any]] = []
+    for card in [card for card in CARDS if card.name in options.cards] + [AMD] * options.amd:
         for variant in variants(card):
+            # gfx942 is a question of what compiles: its own types and tiles haven't been chosen
             if options.only in variant.title and (card is not AMD or " bf16 " in variant.title):
                 rows.append(row(variant, card))
                 print(" | ".join(str(value) for value in rows[-1].values()), flush=True)
+        if not options.only:
+            save(rows)
     shipping = [found for found in rows if found["card"] != AMD.name]
     wrong = [found for found in shipping if found["status"] not in ("ok", KNOWN)]
-    if not options.only:
-        machine = {
-            key: value for key, value in facts("cpu").items() if key in ("date", "commit", "python", "torch", "triton")
-        }
-        write(
-            "aot",
-            {"question": "What do the kernels take of a card?", "facts": machine, "rows": rows},
-            markdown(rows, machine),
-        )
     raise SystemExit(f"{len(wrong)} of {len(shipping)} are not fit to ship" if wrong else 0)
+
+
+def save(rows: list[dict[str, Any]]) -> None:
+    """Write the report: these rows, and of the last report those of cards that aren't among them."""
+    older = RESULTS / "aot.json"
+    kept = json.loads(older.read_text(encoding="utf-8"))["rows"] if older.exists() else []
+    new = {found["card"] for found in rows}
+    order = [card.name for card in (*CARDS, AMD)]
+    rows = sorted([found for found in kept if found["card"] not in new] + rows, key=lambda x: order.index(x["card"]))
+    machine = {
+        key: value for key, value in facts("cpu").items() if key in ("date", "commit", "python", "torch", "triton")
+    }
+    report = {"question": "What do the kernels take of a card?", "facts": machine, "rows": rows}
+    write("aot", report, markdown(rows, machine))
 
 
 def markdown(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:

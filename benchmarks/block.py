@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from harness import RESULTS, ceilings, compare, facts, interleaved, markdown_table, plot_bars, write
+from harness import interleaved
+from suite import NOT_HERE, Grid, Row, Suite, parser, run, timed
 from torch import Tensor, nn
 
 from videogen.dit.blocks import BlockCondition
@@ -30,24 +30,18 @@ ALLOWED = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 6e-2}
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
-    """The tokens of a real model: a grid, width and heads, and words of text."""
+class Shape(Grid):
+    """Tokens with a width, heads, and words of text."""
 
-    model: str
-    grid: tuple[int, int, int]
     dim: int
     heads: int
     words: int
-    cpu: bool = True
-
-    @property
-    def tokens(self) -> int:
-        return self.grid[0] * self.grid[1] * self.grid[2]
 
 
 SHAPES = {
     "shapes": Shape("the shipped model, 33 frames", (9, 4, 4), 256, 4, 12),
-    "latte-256": Shape("Latte-XL/2 256 px, 16 frames", (16, 16, 16), 1152, 16, 120),
+    "latte-4f": Shape("Latte-XL/2 256x128 px, 4 frames", (4, 8, 16), 1152, 16, 120),
+    "latte-256": Shape("Latte-XL/2 256 px, 16 frames", (16, 16, 16), 1152, 16, 120, cpu=False),
     "osp-1.3": Shape("Open-Sora-Plan 1.3 480p 93 frames", (24, 30, 40), 2304, 24, 512, cpu=False),
     "wan-1.3b": Shape("Wan2.1-1.3B 480p 81 frames", (21, 30, 52), 1536, 12, 512, cpu=False),
 }
@@ -98,31 +92,32 @@ def call(layer: Callable[..., tuple[Tensor, Any]], given: tuple[Any, ...], backw
     return lambda: torch.autograd.grad(layer(leaf, text, condition)[0], leaf, upstream)[0]
 
 
-def measure(name: str, dtype_name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+def measure(name: str, dtype_name: str, options: argparse.Namespace, _: Mapping[str, float]) -> list[Row]:
     """A row a block and way, the ways of one block timed in turns."""
     shape, dtype, rows = SHAPES[name], getattr(torch, dtype_name), []
     given = inputs(shape, dtype, options.device)
     for block in options.blocks:
+        own: dict[str, Row] = {}
         runs: dict[str, Callable[[], Tensor]] = {}
         expected = None
-        for way, (attention, _, _) in WAYS.items():
-            row: dict[str, Any] = {"shape": name, "dtype": dtype_name, "block": block, "way": way}
-            rows.append(row)
+        for way, (attention, _ops, compiled) in WAYS.items():
+            row = own[way] = {"shape": name, "dtype": dtype_name, "block": block, "way": way}
             if attention != "sdpa" and options.device == "cpu":
-                row["status"] = "interpreter checks only, see tests/kernels"
-                continue
-            layer = build(block, way, shape, dtype, options.device)
-            out = call(layer, given, False)().double()
-            expected = out if expected is None else expected
-            row["error"] = float((out - expected).abs().max() / expected.abs().max())
-            row["status"] = "ok" if row["error"] <= ALLOWED[dtype_name] else "wrong, not timed"
-            if row["status"] == "ok":
-                runs[way] = call(layer, given, options.backward)
+                row["status"] = NOT_HERE
+            elif compiled and not options.compiled:
+                row["status"] = "with --compiled"
+            else:
+                layer = build(block, way, shape, dtype, options.device)
+                out = call(layer, given, False)().double()
+                expected = out if expected is None else expected
+                row["error"] = float((out - expected).abs().max() / expected.abs().max())
+                row["status"] = "ok" if row["error"] <= ALLOWED[dtype_name] else "wrong, not timed"
+                if row["status"] == "ok":
+                    runs[way] = call(layer, given, options.backward)
         times = interleaved(runs, device=options.device, rounds=options.rounds, seconds=options.seconds)
-        for row in rows:
-            if row["block"] == block and (found := times.get(row["way"])) is not None:
-                row |= {"ms": found.median, "p20": found.p20, "p80": found.p80, "wall ms": found.wall}
-                row["speed-up"] = times["plain"].median / found.median
+        for way, found in times.items():
+            own[way] |= timed(found) | {"speed-up": times["plain"].median / found.median}
+        rows += own.values()
     return rows
 
 
@@ -137,43 +132,24 @@ NOTES = (
 )
 
 
+def bar(row: Row) -> tuple[str, str, float] | None:
+    return (f"{row['block']}\n{row['shape']} {row['dtype']}", row["way"], row["ms"]) if row.get("ms") else None
+
+
 def main() -> None:
-    options = parse()
-    torch.set_num_threads(options.threads)
-    names = options.shapes or [name for name, shape in SHAPES.items() if options.device == "cuda" or shape.cpu]
-    report: dict[str, Any] = {"facts": facts(options.device), "rows": [], "backward": options.backward}
-    report["ceilings"] = {dtype: ceilings(options.device, getattr(torch, dtype)) for dtype in options.dtypes}
-    columns = ["shape", "dtype", "block", "way", "error", "ms", "p20", "p80", "wall ms", "speed-up"]
-    columns += [*(["vs base"] if options.compare else []), "status"]
-    stem = f"block_{options.device}{'_backward' if options.backward else ''}"
-    for dtype in options.dtypes:
-        for name in names:
-            report["rows"] += measure(name, dtype, options)
-            compare(report["rows"], options.compare, ("shape", "dtype", "block", "way"))
-            print(markdown_table([row for row in report["rows"] if row["shape"] == name], columns), flush=True)
-    known = ", ".join(f"{key} {value}" for key, value in report["facts"].items() if value is not None)
-    text = [f"# {(__doc__ or '').splitlines()[0]}", markdown_table(report["rows"], columns)]
-    text += ["\n".join(f"- {note}" for note in NOTES), f"Machine: {known}"]
-    write(stem, report, "\n\n".join(text))
-    bars: dict[str, dict[str, float]] = {}
-    for row in report["rows"]:
-        if row.get("ms"):
-            bars.setdefault(f"{row['block']}\n{row['shape']} {row['dtype']}", {})[row["way"]] = row["ms"]
-    plot_bars(RESULTS / f"{stem}.png", bars, title=f"one block on {options.device}", ylabel="ms")
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES)
-    parser.add_argument("--blocks", nargs="+", choices=BLOCKS, default=list(BLOCKS))
-    parser.add_argument("--dtypes", nargs="+", choices=ALLOWED, default=["float32", "bfloat16"])
-    parser.add_argument("--backward", action="store_true", help="forward and backward")
-    parser.add_argument("--rounds", type=int, default=9, help="samples of each way")
-    parser.add_argument("--seconds", type=float, default=0.02, help="least CPU time of one sample")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads; with one, CPU time is a fair clock")
-    parser.add_argument("--compare", type=Path, metavar="BASE.JSON", help="an older report: how much faster it is now")
-    return parser.parse_args()
+    question = (__doc__ or "").splitlines()[0]
+    options = parser(question, SHAPES, ALLOWED)
+    options.add_argument("--blocks", nargs="+", choices=BLOCKS, default=list(BLOCKS))
+    options.add_argument("--backward", action="store_true", help="forward and backward")
+    options.add_argument(
+        "--compiled",
+        action=argparse.BooleanOptionalAction,
+        default=torch.cuda.is_available(),
+        help="also what torch.compile makes of a block; by default on a GPU, since on a CPU it takes minutes",
+    )
+    columns = ("speed-up",)
+    keys = ("shape", "dtype", "block", "way")
+    run(Suite(question, "block", SHAPES, measure, keys, columns, NOTES, bar, "ms"), options.parse_args())
 
 
 if __name__ == "__main__":

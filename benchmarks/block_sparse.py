@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import torch
-from harness import RESULTS, ceilings, compare, facts, interleaved, markdown_table, plot_bars, write
+from harness import interleaved
+from suite import NOT_HERE, Grid, Row, Suite, parser, run, timed
 from torch import Tensor
 
 from videogen.kernels import ATTENTION
-from videogen.kernels._triton import INTERPRETED
 from videogen.kernels.blocks import BlockList, builders
 
 ALLOWED = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
@@ -30,18 +28,11 @@ MOST_PAIRS = 2**31
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
-    """The self-attention of a real model: a grid of tokens, heads and head_dim."""
+class Shape(Grid):
+    """The self-attention of a real model: tokens, heads and head_dim."""
 
-    model: str
-    grid: tuple[int, int, int]
     heads: int
     head_dim: int
-    cpu: bool = True
-
-    @property
-    def tokens(self) -> int:
-        return self.grid[0] * self.grid[1] * self.grid[2]
 
 
 SHAPES = {
@@ -83,31 +74,29 @@ def reference(q: Tensor, k: Tensor, v: Tensor, blocks: BlockList, rows: Tensor) 
     return torch.cat(out, 2)
 
 
-def measure(name: str, dtype_name: str, options: argparse.Namespace, peak: float) -> list[dict[str, Any]]:
+def measure(name: str, dtype_name: str, options: argparse.Namespace, tops: Mapping[str, float]) -> list[Row]:
     """The rows of one shape and dtype: dense attention first, then each pattern in every way there is."""
     shape, device = SHAPES[name], torch.device(options.device)
     torch.manual_seed(0)
     packed = torch.randn(1, shape.tokens, 3, shape.heads, shape.head_dim, device=device)
     q, k, v = packed.to(getattr(torch, dtype_name)).permute(2, 0, 3, 1, 4)
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     runs: dict[str, Callable[[], Tensor]] = {"dense sdpa": lambda: ATTENTION.build("sdpa")(q, k, v)}
-    told: dict[str, dict[str, Any]] = {
-        "dense sdpa": {"pattern": "dense", "way": "sdpa", "density": 1.0, "status": "ok"}
-    }
+    told: dict[str, Row] = {"dense sdpa": {"pattern": "dense", "way": "sdpa", "density": 1.0, "status": "ok"}}
     picked = torch.linspace(0, shape.tokens - 1, CHECKED_QUERIES, device=device).long()
     with torch.no_grad():
         for pattern, blocks in patterns(shape, device).items():
             expected = reference(q, k, v, blocks, picked)
-            for way, run in ways(q, k, v, blocks, options.device).items():
+            for way, call in ways(q, k, v, blocks, options.device).items():
                 label = f"{pattern} {way}"
                 told[label] = {"pattern": pattern, "way": way, "density": blocks.density}
-                if isinstance(run, str):
-                    told[label]["status"] = run
+                if isinstance(call, str):
+                    told[label]["status"] = call
                     continue
-                off = float((run()[:, :, picked].double() - expected).abs().max() / expected.abs().max())
+                off = float((call()[:, :, picked].double() - expected).abs().max() / expected.abs().max())
                 told[label] |= {"error": off, "status": "ok" if off <= ALLOWED[dtype_name] else "wrong, not timed"}
                 if told[label]["status"] == "ok":
-                    runs[label] = run
+                    runs[label] = call
         times = interleaved(runs, device=options.device, rounds=options.rounds, seconds=options.seconds)
     dense = times["dense sdpa"].median
     flops = 4.0 * shape.heads * shape.tokens**2 * shape.head_dim
@@ -115,9 +104,12 @@ def measure(name: str, dtype_name: str, options: argparse.Namespace, peak: float
         rows.append({"shape": name, "dtype": dtype_name, **row})
         if (found := times.get(label)) is not None:
             share = row["density"] if row["way"] == "block_sparse" else 1.0
-            rows[-1] |= {"ms": found.median, "p20": found.p20, "p80": found.p80, "wall ms": found.wall}
+            rows[-1] |= timed(found)
             rows[-1] |= {"GFLOP/s": 1e-6 * flops * share / found.median, "dense GFLOP/s": 1e-6 * flops / found.median}
-            rows[-1] |= {"% of gemm": 1e-4 * flops * share / found.median / peak, "of dense": found.median / dense}
+            rows[-1] |= {
+                "% of gemm": 1e-4 * flops * share / found.median / tops["gemm_gflops"],
+                "of dense": found.median / dense,
+            }
     return rows
 
 
@@ -134,7 +126,7 @@ def ways(q: Tensor, k: Tensor, v: Tensor, blocks: BlockList, device: str) -> dic
     if device == "cuda":
         found["block_sparse"] = lambda: kernel(q, k, v, blocks=blocks)  # type: ignore[call-arg]
     else:
-        found["block_sparse"] = "interpreter checks only, see tests/kernels" if INTERPRETED else "needs a GPU"
+        found["block_sparse"] = NOT_HERE
     return found
 
 
@@ -149,43 +141,17 @@ NOTES = (
 )
 
 
+def bar(row: Row) -> tuple[str, str, float] | None:
+    label = f"{row['pattern']} ({row['density']:.2f})\n{row['shape']} {row['dtype']}"
+    return (label, row["way"], row["of dense"]) if row.get("of dense") else None
+
+
 def main() -> None:
-    options = parse()
-    torch.set_num_threads(options.threads)
-    names = options.shapes or [name for name, shape in SHAPES.items() if options.device == "cuda" or shape.cpu]
-    report: dict[str, Any] = {"facts": facts(options.device), "rows": []}
-    report["ceilings"] = {dtype: ceilings(options.device, getattr(torch, dtype)) for dtype in options.dtypes}
-    columns = ["shape", "dtype", "pattern", "way", "density", "error", "ms", "p20", "p80", "wall ms", "GFLOP/s"]
-    columns += ["dense GFLOP/s", "% of gemm", "of dense", *(["vs base"] if options.compare else []), "status"]
-    stem = f"block_sparse_{options.device}"
-    for dtype in options.dtypes:
-        for name in names:
-            report["rows"] += measure(name, dtype, options, report["ceilings"][dtype]["gemm_gflops"])
-            compare(report["rows"], options.compare, ("shape", "dtype", "pattern", "way"))
-            print(markdown_table([row for row in report["rows"] if row["shape"] == name], columns), flush=True)
-    known = ", ".join(f"{key} {value}" for key, value in report["facts"].items() if value is not None)
-    text = [f"# {(__doc__ or '').splitlines()[0]}", markdown_table(report["rows"], columns)]
-    text += ["\n".join(f"- {note}" for note in NOTES), f"Machine: {known}"]
-    write(stem, report, "\n\n".join(text))
-    bars: dict[str, dict[str, float]] = {}
-    for row in report["rows"]:
-        if row.get("of dense"):
-            label = f"{row['pattern']} ({row['density']:.2f})\n{row['shape']} {row['dtype']}"
-            bars.setdefault(label, {})[row["way"]] = row["of dense"]
-    title = f"sparse attention on {options.device}: time as a share of dense attention"
-    plot_bars(RESULTS / f"{stem}.png", bars, title=title, ylabel="time / dense sdpa")
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES)
-    parser.add_argument("--dtypes", nargs="+", choices=ALLOWED, default=["float32", "bfloat16"])
-    parser.add_argument("--rounds", type=int, default=9, help="samples of each way")
-    parser.add_argument("--seconds", type=float, default=0.02, help="least CPU time of one sample")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads; with one, CPU time is a fair clock")
-    parser.add_argument("--compare", type=Path, metavar="BASE.JSON", help="an older report: how much faster it is now")
-    return parser.parse_args()
+    question = (__doc__ or "").splitlines()[0]
+    columns = ("density", "GFLOP/s", "dense GFLOP/s", "% of gemm", "of dense")
+    keys = ("shape", "dtype", "pattern", "way")
+    suite = Suite(question, "block_sparse", SHAPES, measure, keys, columns, NOTES, bar, "time / dense sdpa")
+    run(suite, parser(question, SHAPES, ALLOWED).parse_args())
 
 
 if __name__ == "__main__":

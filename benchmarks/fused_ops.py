@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from harness import RESULTS, ceilings, compare, facts, interleaved, markdown_table, plot_bars, write
+from harness import interleaved
+from suite import NOT_HERE, Grid, Row, Suite, parser, run, timed
 from torch import Tensor, nn
 
 from videogen.dit.positions import POSITIONS
 from videogen.dit.qk_norms import QK_NORMS
 from videogen.dit.rotary import Rotary
-from videogen.kernels._triton import INTERPRETED
 from videogen.kernels.fused import FUSED, Fused
 
 # largest error as a share of the largest output
@@ -30,29 +28,22 @@ ALLOWED = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
-    """The tokens of a real model: batch, a grid of tokens, heads and head_dim, the norm of its heads and its pairs."""
+class Shape(Grid):
+    """Tokens of a batch, heads and head_dim, the norm of the heads and the pairs of channels that are turned."""
 
-    model: str
     batch: int
-    grid: tuple[int, int, int]
     heads: int
     head_dim: int
     qk_norm: str
     pairs: str
-    cpu: bool = True
-
-    @property
-    def tokens(self) -> int:
-        return self.grid[0] * self.grid[1] * self.grid[2]
 
 
 SHAPES = {
-    "shapes": Shape("the shipped model, 33 frames, guidance", 2, (9, 4, 4), 4, 64, "rms", "half"),
-    "opensora-1.2": Shape("Open-Sora 1.2, 16 frames of 16x16 tokens", 1, (16, 16, 16), 16, 72, "rms", "interleaved"),
-    "osp-1.3": Shape("Open-Sora-Plan 1.3 480p 93 frames", 1, (24, 30, 40), 24, 96, "rms", "axis_half", cpu=False),
-    "wan-1.3b": Shape("Wan2.1-1.3B 480p 81 frames", 1, (21, 30, 52), 12, 128, "rms_heads", "interleaved", cpu=False),
-    "hunyuan": Shape("HunyuanVideo 720p 129 frames", 1, (33, 45, 80), 24, 128, "rms", "interleaved", cpu=False),
+    "shapes": Shape("the shipped model, 33 frames, guidance", (9, 4, 4), 2, 4, 64, "rms", "half"),
+    "opensora-1.2": Shape("Open-Sora 1.2, 16 frames of 16x16 tokens", (16, 16, 16), 1, 16, 72, "rms", "interleaved"),
+    "osp-1.3": Shape("Open-Sora-Plan 1.3 480p 93 frames", (24, 30, 40), 1, 24, 96, "rms", "axis_half", cpu=False),
+    "wan-1.3b": Shape("Wan2.1-1.3B 480p 81 frames", (21, 30, 52), 1, 12, 128, "rms_heads", "interleaved", cpu=False),
+    "hunyuan": Shape("HunyuanVideo 720p 129 frames", (33, 45, 80), 1, 24, 128, "rms", "interleaved", cpu=False),
 }
 
 
@@ -93,7 +84,7 @@ def cases(shape: Shape, dtype: torch.dtype, device: str) -> dict[str, Case]:
     }
 
 
-def ways(device: str) -> dict[str, Callable[[Case], Callable[[Sequence[Tensor]], Sequence[Tensor]]]]:
+def ways() -> dict[str, Callable[[Case], Callable[[Sequence[Tensor]], Sequence[Tensor]]]]:
     """Torch's operators, the same compiled, and the kernels."""
     plain, fused = FUSED.build("torch"), FUSED.build("triton")
 
@@ -117,7 +108,7 @@ def error(run: Callable[[Sequence[Tensor]], Sequence[Tensor]], case: Case) -> fl
         return max(float((out.double() - true).abs().max() / true.abs().max()) for out, true in pairs)
 
 
-def timed(run: Callable[[Sequence[Tensor]], Sequence[Tensor]], case: Case, backward: bool) -> Callable[[], object]:
+def passes(run: Callable[[Sequence[Tensor]], Sequence[Tensor]], case: Case, backward: bool) -> Callable[[], object]:
     if not backward:
 
         def forward() -> object:
@@ -130,32 +121,30 @@ def timed(run: Callable[[Sequence[Tensor]], Sequence[Tensor]], case: Case, backw
     return lambda: torch.autograd.grad(run(leaves), leaves, upstream)
 
 
-def measure(name: str, dtype_name: str, options: argparse.Namespace, copy: float) -> list[dict[str, Any]]:
+def measure(name: str, dtype_name: str, options: argparse.Namespace, tops: Mapping[str, float]) -> list[Row]:
     """The rows of one shape and dtype: every way of every operation is checked, then those that passed are timed."""
     shape, rows = SHAPES[name], []
     for operation, case in cases(shape, getattr(torch, dtype_name), options.device).items():
+        own: dict[str, Row] = {}
         runs = {}
-        for label, make in ways(options.device).items():
-            row: dict[str, Any] = {"shape": name, "dtype": dtype_name, "operation": operation, "way": label}
-            rows.append(row)
-            if label == "triton" and options.device == "cpu":
-                row["status"] = "interpreter checks only, see tests/kernels" if INTERPRETED else "needs a GPU"
+        for way, make in ways().items():
+            row = own[way] = {"shape": name, "dtype": dtype_name, "operation": operation, "way": way}
+            if way == "triton" and options.device == "cpu":
+                row["status"] = NOT_HERE
                 continue
-            run = make(case)
-            row["error"] = error(run, case)
+            call = make(case)
+            row["error"] = error(call, case)
             row["status"] = "ok" if row["error"] <= ALLOWED[dtype_name] else "wrong, not timed"
             if row["status"] == "ok":
-                runs[label] = timed(run, case, options.backward)
+                runs[way] = passes(call, case, options.backward)
         times = interleaved(runs, device=options.device, rounds=options.rounds, seconds=options.seconds)
         moved = case.moved * shape.batch * shape.tokens * shape.heads * shape.head_dim
         moved *= getattr(torch, dtype_name).itemsize * (3 if options.backward else 1)
-        for row in rows:
-            found = times.get(row["way"]) if row["operation"] == operation else None
-            if found is not None:
-                rate = 1e-6 * moved / found.median
-                row |= {"ms": found.median, "p20": found.p20, "p80": found.p80, "wall ms": found.wall}
-                row |= {"GB/s": rate, "% of copy": 100 * rate / copy}
-                row["speed-up"] = times["torch"].median / found.median if "torch" in times else None
+        for way, found in times.items():
+            rate = 1e-6 * moved / found.median
+            own[way] |= timed(found) | {"GB/s": rate, "% of copy": 100 * rate / tops["copy_gbs"]}
+            own[way]["speed-up"] = times["torch"].median / found.median if "torch" in times else None
+        rows += own.values()
     return rows
 
 
@@ -169,43 +158,18 @@ NOTES = (
 )
 
 
+def bar(row: Row) -> tuple[str, str, float] | None:
+    label = f"{row['operation']}\n{row['shape']} {row['dtype']}"
+    return (label, row["way"], row["speed-up"]) if row.get("speed-up") else None
+
+
 def main() -> None:
-    options = parse()
-    torch.set_num_threads(options.threads)
-    names = options.shapes or [name for name, shape in SHAPES.items() if options.device == "cuda" or shape.cpu]
-    report: dict[str, Any] = {"facts": facts(options.device), "rows": [], "backward": options.backward}
-    report["ceilings"] = {dtype: ceilings(options.device, getattr(torch, dtype)) for dtype in options.dtypes}
-    columns = ["shape", "dtype", "operation", "way", "error", "ms", "p20", "p80", "wall ms"]
-    columns += ["GB/s", "% of copy", "speed-up", *(["vs base"] if options.compare else []), "status"]
-    stem = f"fused_ops_{options.device}{'_backward' if options.backward else ''}"
-    for dtype in options.dtypes:
-        for name in names:
-            report["rows"] += measure(name, dtype, options, report["ceilings"][dtype]["copy_gbs"])
-            compare(report["rows"], options.compare, ("shape", "dtype", "operation", "way"))
-            print(markdown_table([row for row in report["rows"] if row["shape"] == name], columns), flush=True)
-    known = ", ".join(f"{key} {value}" for key, value in report["facts"].items() if value is not None)
-    copies = ", ".join(f"{dtype} {top['copy_gbs']:.3g} GB/s" for dtype, top in report["ceilings"].items())
-    text = [f"# {(__doc__ or '').splitlines()[0]}", markdown_table(report["rows"], columns)]
-    text += ["\n".join(f"- {note}" for note in NOTES), f"Machine: {known}", f"Measured copy: {copies}"]
-    write(stem, report, "\n\n".join(text))
-    bars: dict[str, dict[str, float]] = {}
-    for row in report["rows"]:
-        if row.get("speed-up"):
-            bars.setdefault(f"{row['operation']}\n{row['shape']} {row['dtype']}", {})[row["way"]] = row["speed-up"]
-    plot_bars(RESULTS / f"{stem}.png", bars, title=f"small operations on {options.device}", ylabel="speed / torch")
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES)
-    parser.add_argument("--dtypes", nargs="+", choices=ALLOWED, default=["float32", "bfloat16"])
-    parser.add_argument("--backward", action="store_true", help="forward and backward")
-    parser.add_argument("--compare", type=Path, metavar="BASE.JSON", help="an older report: how much faster it is now")
-    parser.add_argument("--rounds", type=int, default=9, help="samples of each way")
-    parser.add_argument("--seconds", type=float, default=0.02, help="least CPU time of one sample")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads; with one, CPU time is a fair clock")
-    return parser.parse_args()
+    question = (__doc__ or "").splitlines()[0]
+    options = parser(question, SHAPES, ALLOWED)
+    options.add_argument("--backward", action="store_true", help="forward and backward")
+    keys, columns = ("shape", "dtype", "operation", "way"), ("GB/s", "% of copy", "speed-up")
+    suite = Suite(question, "fused_ops", SHAPES, measure, keys, columns, NOTES, bar, "speed / torch")
+    run(suite, options.parse_args())
 
 
 if __name__ == "__main__":

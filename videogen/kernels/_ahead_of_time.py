@@ -15,13 +15,20 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from videogen.kernels import _block_sparse, _flash_shipped
+from videogen.kernels import _block_sparse, _flash_descriptors, _flash_shipped
 from videogen.kernels._triton import SHARED
 from videogen.kernels._variants import Variant
 from videogen.kernels.fused import _gated_kernels, _qk_norm_rope_kernels, _residual_norm_kernels
 
 #: every module that declares what it ships
-MODULES = (_flash_shipped, _block_sparse, _qk_norm_rope_kernels, _residual_norm_kernels, _gated_kernels)
+MODULES = (
+    _flash_shipped,
+    _flash_descriptors,
+    _block_sparse,
+    _qk_norm_rope_kernels,
+    _residual_norm_kernels,
+    _gated_kernels,
+)
 
 
 class Card(NamedTuple):
@@ -107,6 +114,7 @@ def report(variant: Variant, card: Card) -> Report:
     assert product is not None or not _has_products(compiled), f"{variant.title} uses no matrix unit of {card.name}"
     # 16 bytes at once, into registers or straight into shared memory
     wide = re.search(r"ld\.global\S*\.v4\.b32|ld\.global\S*\.v8|cp\.async\.c[ag]\S* \[[^\]]+\], \[[^\]]+\], 0x10", text)
+    wide = wide or re.search(r"cp\.async\.bulk\.tensor", text)
     wide = wide or re.search(r"(global|buffer)_load_dwordx4", text)
     shape = variant.num_warps, variant.num_stages
     return Report(

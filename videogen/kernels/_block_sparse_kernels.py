@@ -12,7 +12,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from videogen.kernels._triton import load_tile
+from videogen.kernels._flash_forward import weigh_scores
+from videogen.kernels._triton import load_rows, store_rows
 
 LN_2 = tl.constexpr(0.6931471805599453)
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -56,16 +57,10 @@ def block_sparse_forward(
     p_tokens += i_b * s_tb
     p_k += i_b * s_kb + i_h * s_kh
     p_v += i_b * s_vb + i_h * s_vh
-    PADDED: tl.constexpr = HEAD_DIM != D
     ACC: tl.constexpr = p_lse.dtype.element_ty
-    o_d = tl.arange(0, D)
-    m_d = o_d < HEAD_DIM
     o_n, m_n = _token_rows(p_tokens, i_m * BLOCK_M, BLOCK_M)
-    p_row = p_q + i_b * s_qb + i_h * s_qh + o_n[:, None] * s_qn + o_d[None, :]
     # [BLOCK_M, D]
-    b_q = load_tile(p_row, m_n[:, None], m_d[None, :], True, PADDED)
-    if UPCAST:
-        b_q = b_q.to(tl.float32)
+    b_q = load_rows(p_q + i_b * s_qb + i_h * s_qh, o_n * s_qn, m_n, HEAD_DIM, D, True, UPCAST)
     b_max = tl.full([BLOCK_M], float("-inf"), ACC)
     b_sum = tl.zeros([BLOCK_M], ACC)
     b_acc = tl.zeros([BLOCK_M, D], ACC)
@@ -75,27 +70,18 @@ def block_sparse_forward(
     for step in range(begin, end):
         i_k = tl.load(p_keys + step // STEPS)
         o_l, m_l = _token_rows(p_tokens, i_k * SIZE + step % STEPS * BLOCK_N, BLOCK_N)
-        # [D, BLOCK_N]
-        b_k = load_tile(p_k + o_l[None, :] * s_kn + o_d[:, None], m_l[None, :], m_d[:, None], True, PADDED)
         # [BLOCK_N, D]
-        b_v = load_tile(p_v + o_l[:, None] * s_vn + o_d[None, :], m_l[:, None], m_d[None, :], True, PADDED)
-        if UPCAST:
-            b_k = b_k.to(tl.float32)
-            b_v = b_v.to(tl.float32)
-        b_s = tl.where(m_l[None, :], tl.dot(b_q, b_k, input_precision="ieee"), float("-inf"))
+        b_k = load_rows(p_k, o_l * s_kn, m_l, HEAD_DIM, D, True, UPCAST)
+        b_v = load_rows(p_v, o_l * s_vn, m_l, HEAD_DIM, D, True, UPCAST)
+        b_s = tl.where(m_l[None, :], tl.dot(b_q, tl.trans(b_k), input_precision="ieee"), float("-inf"))
         # a block holds a token, and its first step that one: the maximum is finite from the first step on
-        b_new = tl.maximum(b_max, tl.max(b_s, 1) * scale_log2)
-        b_p = tl.exp2(b_s * scale_log2 - b_new[:, None])
-        b_alpha = tl.exp2(b_max - b_new)
-        b_sum = b_sum * b_alpha + tl.sum(b_p, 1)
+        b_p, b_alpha, b_max, b_sum = weigh_scores(b_s, b_max, b_sum, scale_log2, False)
         b_acc = tl.dot(b_p.to(b_v.dtype), b_v, b_acc * b_alpha[:, None], input_precision="ieee")
-        b_max = b_new
 
     # a query that attends to nothing has summed nothing: 0 / 1, not 0 / 0
     b_sum = tl.where(b_sum == 0.0, 1.0, b_sum)
-    p_row = p_o + i_b * s_ob + i_h * s_oh + o_n[:, None] * s_on + o_d[None, :]
     # [BLOCK_M, D]
-    tl.store(p_row, (b_acc / b_sum[:, None]).to(p_o.dtype.element_ty), mask=m_n[:, None] & m_d[None, :])
+    store_rows(p_o + i_b * s_ob + i_h * s_oh, o_n * s_on, b_acc / b_sum[:, None], m_n, HEAD_DIM, D)
     # [BLOCK_M]
     tl.store(p_lse + i_b * s_eb + i_h * s_eh + o_n, (b_max + tl.log2(b_sum)) * LN_2, mask=m_n)
 
@@ -121,26 +107,19 @@ def block_sparse_backward_queries(
     p_tokens += i_b * s_tb
     p_k += i_b * s_kb + i_h * s_kh
     p_v += i_b * s_vb + i_h * s_vh
-    PADDED: tl.constexpr = HEAD_DIM != D
     ACC: tl.constexpr = p_lse.dtype.element_ty
-    o_d = tl.arange(0, D)
-    m_d = o_d < HEAD_DIM
     o_n, m_n = _token_rows(p_tokens, i_m * BLOCK_M, BLOCK_M)
-    w_o = i_b * s_ob + i_h * s_oh + o_n[:, None] * s_on + o_d[None, :]
+    w_o = i_b * s_ob + i_h * s_oh + o_n * s_on
     w_e = i_b * s_eb + i_h * s_eh + o_n
-    p_row = p_q + i_b * s_qb + i_h * s_qh + o_n[:, None] * s_qn + o_d[None, :]
     # [BLOCK_M, D]
-    b_q = load_tile(p_row, m_n[:, None], m_d[None, :], True, PADDED)
-    b_do = load_tile(p_do + w_o, m_n[:, None], m_d[None, :], True, PADDED)
-    b_o = load_tile(p_o + w_o, m_n[:, None], m_d[None, :], True, PADDED)
+    b_q = load_rows(p_q + i_b * s_qb + i_h * s_qh, o_n * s_qn, m_n, HEAD_DIM, D, True, UPCAST)
+    b_do = load_rows(p_do, w_o, m_n, HEAD_DIM, D, True, UPCAST)
+    b_o = load_rows(p_o, w_o, m_n, HEAD_DIM, D, True, UPCAST)
     # [BLOCK_M]
     b_lse = tl.load(p_lse + w_e, mask=m_n, other=0.0)
     b_delta = tl.sum(b_o.to(ACC) * b_do.to(ACC), 1) - tl.load(p_dlse + w_e, mask=m_n, other=0.0)
     tl.store(p_delta + w_e, b_delta, mask=m_n)
     b_lse = b_lse * LOG2_E
-    if UPCAST:
-        b_q = b_q.to(tl.float32)
-        b_do = b_do.to(tl.float32)
     b_dq = tl.zeros([BLOCK_M, D], ACC)
 
     STEPS: tl.constexpr = SIZE // BLOCK_N
@@ -149,11 +128,8 @@ def block_sparse_backward_queries(
         i_k = tl.load(p_keys + step // STEPS)
         o_l, m_l = _token_rows(p_tokens, i_k * SIZE + step % STEPS * BLOCK_N, BLOCK_N)
         # [BLOCK_N, D]
-        b_k = load_tile(p_k + o_l[:, None] * s_kn + o_d[None, :], m_l[:, None], m_d[None, :], True, PADDED)
-        b_v = load_tile(p_v + o_l[:, None] * s_vn + o_d[None, :], m_l[:, None], m_d[None, :], True, PADDED)
-        if UPCAST:
-            b_k = b_k.to(tl.float32)
-            b_v = b_v.to(tl.float32)
+        b_k = load_rows(p_k, o_l * s_kn, m_l, HEAD_DIM, D, True, UPCAST)
+        b_v = load_rows(p_v, o_l * s_vn, m_l, HEAD_DIM, D, True, UPCAST)
         b_s = tl.where(m_l[None, :], tl.dot(b_q, tl.trans(b_k), input_precision="ieee"), float("-inf"))
         b_p = tl.exp2(b_s * scale_log2 - b_lse[:, None])
         b_dp = tl.dot(b_do, tl.trans(b_v), input_precision="ieee")
@@ -161,8 +137,7 @@ def block_sparse_backward_queries(
         b_dq = tl.dot(b_ds.to(b_k.dtype), b_k, b_dq, input_precision="ieee")
 
     # [BLOCK_M, D]
-    b_dq = (b_dq * (scale_log2 * LN_2)).to(p_dq.dtype.element_ty)
-    tl.store(p_dq + w_o, b_dq, mask=m_n[:, None] & m_d[None, :])
+    store_rows(p_dq, w_o, b_dq * (scale_log2 * LN_2), m_n, HEAD_DIM, D)
 
 
 @triton.jit
@@ -187,19 +162,11 @@ def block_sparse_backward_keys(
     p_do += i_b * s_ob + i_h * s_oh
     p_lse += i_b * s_eb + i_h * s_eh
     p_delta += i_b * s_eb + i_h * s_eh
-    PADDED: tl.constexpr = HEAD_DIM != D
     ACC: tl.constexpr = p_lse.dtype.element_ty
-    o_d = tl.arange(0, D)
-    m_d = o_d < HEAD_DIM
     o_l, m_l = _token_rows(p_tokens, i_n * BLOCK_N, BLOCK_N)
-    p_row = p_k + i_b * s_kb + i_h * s_kh + o_l[:, None] * s_kn + o_d[None, :]
     # [BLOCK_N, D]
-    b_k = load_tile(p_row, m_l[:, None], m_d[None, :], True, PADDED)
-    p_row = p_v + i_b * s_vb + i_h * s_vh + o_l[:, None] * s_vn + o_d[None, :]
-    b_v = load_tile(p_row, m_l[:, None], m_d[None, :], True, PADDED)
-    if UPCAST:
-        b_k = b_k.to(tl.float32)
-        b_v = b_v.to(tl.float32)
+    b_k = load_rows(p_k + i_b * s_kb + i_h * s_kh, o_l * s_kn, m_l, HEAD_DIM, D, True, UPCAST)
+    b_v = load_rows(p_v + i_b * s_vb + i_h * s_vh, o_l * s_vn, m_l, HEAD_DIM, D, True, UPCAST)
     b_dk = tl.zeros([BLOCK_N, D], ACC)
     b_dv = tl.zeros([BLOCK_N, D], ACC)
 
@@ -209,14 +176,11 @@ def block_sparse_backward_keys(
         i_q = tl.load(p_queries + step // STEPS)
         o_n, m_n = _token_rows(p_tokens, i_q * SIZE + step % STEPS * BLOCK_M, BLOCK_M)
         # [BLOCK_M, D]
-        b_q = load_tile(p_q + o_n[:, None] * s_qn + o_d[None, :], m_n[:, None], m_d[None, :], True, PADDED)
-        b_do = load_tile(p_do + o_n[:, None] * s_on + o_d[None, :], m_n[:, None], m_d[None, :], True, PADDED)
+        b_q = load_rows(p_q, o_n * s_qn, m_n, HEAD_DIM, D, True, UPCAST)
+        b_do = load_rows(p_do, o_n * s_on, m_n, HEAD_DIM, D, True, UPCAST)
         # [BLOCK_M]
         b_lse = tl.load(p_lse + o_n, mask=m_n, other=0.0) * LOG2_E
         b_delta = tl.load(p_delta + o_n, mask=m_n, other=0.0)
-        if UPCAST:
-            b_q = b_q.to(tl.float32)
-            b_do = b_do.to(tl.float32)
         # [BLOCK_N, BLOCK_M]
         b_s = tl.where(m_n[None, :], tl.dot(b_k, tl.trans(b_q), input_precision="ieee"), float("-inf"))
         b_p = tl.exp2(b_s * scale_log2 - b_lse[None, :])
@@ -225,8 +189,7 @@ def block_sparse_backward_keys(
         b_ds = b_p * (b_dp - b_delta[None, :])
         b_dk = tl.dot(b_ds.to(b_q.dtype), b_q, b_dk, input_precision="ieee")
 
-    m_out = m_l[:, None] & m_d[None, :]
-    w_o = i_b * s_ob + i_h * s_oh + o_l[:, None] * s_on + o_d[None, :]
+    w_o = i_b * s_ob + i_h * s_oh + o_l * s_on
     # [BLOCK_N, D]
-    tl.store(p_dk + w_o, (b_dk * (scale_log2 * LN_2)).to(p_dk.dtype.element_ty), mask=m_out)
-    tl.store(p_dv + w_o, b_dv.to(p_dv.dtype.element_ty), mask=m_out)
+    store_rows(p_dk, w_o, b_dk * (scale_log2 * LN_2), m_l, HEAD_DIM, D)
+    store_rows(p_dv, w_o, b_dv, m_l, HEAD_DIM, D)

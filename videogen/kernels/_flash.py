@@ -17,6 +17,7 @@ import triton
 from torch import Tensor
 
 from videogen.kernels._flash_backward import flash_backward_keys, flash_backward_queries
+from videogen.kernels._flash_descriptors import forward_described
 from videogen.kernels._flash_forward import FULL_MASK, KEY_MASK, NO_MASK, flash_forward
 from videogen.kernels._flash_tiles import Pass, Tile, choose_tile, fitted, packed_rows, packing
 from videogen.kernels._triton import INTERPRETED, card, padded
@@ -69,6 +70,14 @@ class Sides(NamedTuple):
         strides = x.stride()[:5]
         return strides if self.first_q is None else (0, 0, *strides[2:])
 
+    def mask_bits(self) -> tuple[Tensor, tuple[int, ...]]:
+        """The mask as bytes, or any tensor in its place, and its strides, of which those of broadcast axes are zero."""
+        if self.mask is None:
+            return self.q, (0,) * 6
+        bits = self.mask.view(torch.uint8)
+        rows = self.lengths[0] if self.mask_kind == FULL_MASK else 1
+        return bits, bits.expand(*self.q.shape[:2], self.q.shape[4], rows, *bits.shape[4:]).stride()
+
     def new_lse(self) -> Tensor:
         """Room for a logarithm of each query and head: (groups, heads, N), or (heads, N) with segments."""
         heads, dtype = self.q.shape[4], torch.float64 if self.q.dtype == torch.float64 else torch.float32
@@ -91,7 +100,7 @@ def flash(
     """Attention within groups: output like q, and the logarithm of each row's sum of exponents; see `Sides`.
 
     Args:
-        knobs: block_m, block_n, num_warps and num_stages, each 0 to choose.
+        knobs: block_m, block_n, num_warps and num_stages, each 0 to choose, and 1 for the way by descriptors.
     """
     sides = Sides(q, k, v, mask, first_q, first_k, longest_q, longest_k)
     out, lse = _outputs(sides)
@@ -218,6 +227,10 @@ def tile_of(kernel: Pass, sides: Sides, knobs: Sequence[int] = ()) -> tuple[Tile
 
 
 def _forward(sides: Sides, out: Tensor, lse: Tensor, knobs: Sequence[int]) -> None:
+    if any(knobs[4:]):
+        given = {name: size for name, size in zip(Tile._fields, knobs, strict=False) if size}
+        forward_described(sides, out, lse, given)
+        return
     tile, pack = tile_of("forward", sides, knobs)
     tensors = (sides.q, sides.k, sides.v, out)
     _launch(flash_forward, sides, (*tensors, lse), tensors, sides.lengths[0], tile.block_m, tile, pack)
@@ -252,13 +265,7 @@ def _launch(
     programs = triton.cdiv(length, block) * heads * triton.cdiv(sides.groups, pack)
     if not programs:
         return
-    bits = sides.q
-    mask_strides: tuple[int, ...] = (0,) * 6
-    if sides.mask is not None:
-        bits = sides.mask.view(torch.uint8)
-        rows = sides.lengths[0] if sides.mask_kind == FULL_MASK else 1
-        # the strides of broadcast axes are zero
-        mask_strides = bits.expand(*sides.q.shape[:2], heads, rows, *bits.shape[4:]).stride()
+    bits, mask_strides = sides.mask_bits()
     first_q, first_k = (sides.q if first is None else first for first in (sides.first_q, sides.first_k))
     queries, keys = sides.lengths
     with torch.cuda.device(sides.q.device) if sides.q.is_cuda else contextlib.nullcontext():

@@ -12,7 +12,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from videogen.kernels._triton import finite_rows, load_tile, offset_two, place_rows
+from videogen.kernels._flash_forward import hide_scores
+from videogen.kernels._triton import finite_rows, load_rows, load_tile, offset_rows, place_rows, store_rows
 
 LN_2 = tl.constexpr(0.6931471805599453)
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -20,51 +21,30 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 
 @triton.jit
 def query_gradient_tile(
-    b_q, b_do, b_lse, b_delta, b_dq,
-    p_k, p_v, p_mask,
-    s_kg, s_kj, s_kl, s_ki, s_vg, s_vj, s_vl, s_vi, s_mg, s_mj, s_mn, s_ml, s_mi,
-    o_g, o_row, i_g, start,
-    groups, inner_groups, keys, inner_keys,
-    scale_log2,
+    b_q, b_do, b_lse, b_delta, b_dq, p_k, p_v, p_mask, s_k, s_v, s_m, s_mn,
+    o_g, o_row, i_g, start, groups, inner_groups, keys, inner_keys, scale_log2,
     HEAD_DIM: tl.constexpr, D: tl.constexpr, BLOCK_N: tl.constexpr,
     TAIL: tl.constexpr, PACK: tl.constexpr, MASK: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     """The queries' gradient b_dq, without its scale, after the BLOCK_N keys from `start`."""
-    PADDED: tl.constexpr = HEAD_DIM != D
-    o_d = tl.arange(0, D)
-    m_d = o_d < HEAD_DIM
     o_gk, o_l, m_l = place_rows(i_g, start, keys, groups, BLOCK_N, PACK)
-    w_k = offset_two(o_gk, inner_groups, s_kg, s_kj) + offset_two(o_l, inner_keys, s_kl, s_ki)
-    w_v = offset_two(o_gk, inner_groups, s_vg, s_vj) + offset_two(o_l, inner_keys, s_vl, s_vi)
+    w_k = offset_rows(o_gk, o_l, inner_groups, inner_keys, s_k)
+    w_v = offset_rows(o_gk, o_l, inner_groups, inner_keys, s_v)
     # [BLOCK_N, D]
-    b_k = load_tile(p_k + w_k[:, None] + o_d[None, :], m_l[:, None], m_d[None, :], TAIL, PADDED)
+    b_k = load_rows(p_k, w_k, m_l, HEAD_DIM, D, TAIL, UPCAST)
     # [BLOCK_N, D]
-    b_v = load_tile(p_v + w_v[:, None] + o_d[None, :], m_l[:, None], m_d[None, :], TAIL, PADDED)
-    if UPCAST:
-        b_k = b_k.to(tl.float32)
-        b_v = b_v.to(tl.float32)
+    b_v = load_rows(p_v, w_v, m_l, HEAD_DIM, D, TAIL, UPCAST)
     b_s = tl.dot(b_q, tl.trans(b_k), input_precision="ieee")
-    if TAIL:
-        b_s = tl.where(m_l[None, :], b_s, float("-inf"))
+    b_s, b_keep, _ = hide_scores(
+        b_s, p_mask, s_m, s_mn, o_g, o_row, i_g, o_gk, o_l, m_l, inner_groups, inner_keys, TAIL, PACK, MASK
+    )
     if PACK > 1:
-        m_same = (o_g[:, None] == o_gk[None, :]) & m_l[None, :]
-        b_s = tl.where(m_same, b_s, float("-inf"))
         # what a NaN touches in its group has one in b_lse or b_delta; it is not to reach other groups as 0 * NaN
         b_k, _ = finite_rows(b_k)
         b_v, _ = finite_rows(b_v)
     if MASK == 1:
-        w_m = offset_two(o_gk, inner_groups, s_mg, s_mj) + offset_two(o_l, inner_keys, s_ml, s_mi)
-        # [BLOCK_N]
-        b_keep = load_tile(p_mask + w_m, m_l, m_l, TAIL, False) != 0
-        b_s = tl.where(b_keep[None, :], b_s, float("-inf"))
         b_k = tl.where(b_keep[:, None], b_k, 0.0)
         b_v = tl.where(b_keep[:, None], b_v, 0.0)
-    if MASK == 2:
-        w_m = offset_two(i_g, inner_groups, s_mg, s_mj) + offset_two(o_l, inner_keys, s_ml, s_mi)
-        p_keep = p_mask + o_row.to(tl.int64)[:, None] * s_mn + w_m[None, :]
-        # [BLOCK_M, BLOCK_N]
-        b_keep = load_tile(p_keep, m_l[None, :], m_l[None, :], TAIL, False)
-        b_s = tl.where(b_keep != 0, b_s, float("-inf"))
     b_p = tl.exp2(b_s * scale_log2 - b_lse[:, None])
     b_dp = tl.dot(b_do, tl.trans(b_v), input_precision="ieee")
     b_ds = b_p * (b_dp - b_delta[:, None])
@@ -120,84 +100,68 @@ def flash_backward_queries(
         p_lse += first_q
         p_delta += first_q
 
-    PADDED: tl.constexpr = HEAD_DIM != D
     ACC: tl.constexpr = p_lse.dtype.element_ty
-    o_d = tl.arange(0, D)
-    m_d = o_d < HEAD_DIM
     o_g, o_n, m_n = place_rows(i_g, i_m * BLOCK_M, queries, groups, BLOCK_M, PACK)
     o_row = tl.where(m_n, o_n, i_m * BLOCK_M)
-    w_q = offset_two(o_g, inner_groups, s_qg, s_qj) + offset_two(o_n, inner_queries, s_qn, s_qi)
-    w_o = offset_two(o_g, inner_groups, s_og, s_oj) + offset_two(o_n, inner_queries, s_on, s_oi)
+    w_q = offset_rows(o_g, o_n, inner_groups, inner_queries, (s_qg, s_qj, s_qn, s_qi))
+    w_o = offset_rows(o_g, o_n, inner_groups, inner_queries, (s_og, s_oj, s_on, s_oi))
     w_e = o_g.to(tl.int64) * s_eg + o_n
     # [BLOCK_M, D]
-    b_q = load_tile(p_q + w_q[:, None] + o_d[None, :], m_n[:, None], m_d[None, :], True, PADDED)
-    b_do = load_tile(p_do + w_o[:, None] + o_d[None, :], m_n[:, None], m_d[None, :], True, PADDED)
-    b_o = load_tile(p_o + w_o[:, None] + o_d[None, :], m_n[:, None], m_d[None, :], True, PADDED)
+    b_q = load_rows(p_q, w_q, m_n, HEAD_DIM, D, True, UPCAST)
+    b_do = load_rows(p_do, w_o, m_n, HEAD_DIM, D, True, UPCAST)
+    b_o = load_rows(p_o, w_o, m_n, HEAD_DIM, D, True, UPCAST)
     # [BLOCK_M]
     b_lse = tl.load(p_lse + w_e, mask=m_n, other=0.0)
     b_delta = tl.load(p_delta + w_e, mask=m_n, other=0.0) + tl.sum(b_o.to(ACC) * b_do.to(ACC), 1)
     tl.store(p_delta + w_e, b_delta, mask=m_n)
     # a query that attends to nothing: all its scores are -inf, and -inf - -inf would be NaN
     b_lse = tl.where(b_lse == float("-inf"), 0.0, b_lse) * LOG2_E
-    if UPCAST:
-        b_q = b_q.to(tl.float32)
-        b_do = b_do.to(tl.float32)
     b_dq = tl.zeros([BLOCK_M, D], ACC)
 
+    s_k = (s_kg, s_kj, s_kl, s_ki)
+    s_v = (s_vg, s_vj, s_vl, s_vi)
+    s_m = (s_mg, s_mj, s_ml, s_mi)
     whole = keys // BLOCK_N * BLOCK_N
     if PACK > 1:
         whole = 0
     for start in range(0, whole, BLOCK_N):
         b_dq = query_gradient_tile(
-            b_q, b_do, b_lse, b_delta, b_dq, p_k, p_v, p_mask,
-            s_kg, s_kj, s_kl, s_ki, s_vg, s_vj, s_vl, s_vi, s_mg, s_mj, s_mn, s_ml, s_mi,
+            b_q, b_do, b_lse, b_delta, b_dq, p_k, p_v, p_mask, s_k, s_v, s_m, s_mn,
             o_g, o_row, i_g, start, groups, inner_groups, keys, inner_keys, scale_log2,
-            HEAD_DIM=HEAD_DIM, D=D, BLOCK_N=BLOCK_N, TAIL=False, PACK=PACK, MASK=MASK, UPCAST=UPCAST,
+            HEAD_DIM, D, BLOCK_N, False, PACK, MASK, UPCAST,
         )  # fmt: skip
     if whole < keys:
         b_dq = query_gradient_tile(
-            b_q, b_do, b_lse, b_delta, b_dq, p_k, p_v, p_mask,
-            s_kg, s_kj, s_kl, s_ki, s_vg, s_vj, s_vl, s_vi, s_mg, s_mj, s_mn, s_ml, s_mi,
+            b_q, b_do, b_lse, b_delta, b_dq, p_k, p_v, p_mask, s_k, s_v, s_m, s_mn,
             o_g, o_row, i_g, whole, groups, inner_groups, keys, inner_keys, scale_log2,
-            HEAD_DIM=HEAD_DIM, D=D, BLOCK_N=BLOCK_N, TAIL=True, PACK=PACK, MASK=MASK, UPCAST=UPCAST,
+            HEAD_DIM, D, BLOCK_N, True, PACK, MASK, UPCAST,
         )  # fmt: skip
 
-    b_dq *= scale_log2 * LN_2
-    w_x = offset_two(o_g, inner_groups, s_xg, s_xj) + offset_two(o_n, inner_queries, s_xn, s_xi)
     # [BLOCK_M, D]
-    tl.store(p_dq + w_x[:, None] + o_d[None, :], b_dq.to(p_dq.dtype.element_ty), mask=m_n[:, None] & m_d[None, :])
+    w_x = offset_rows(o_g, o_n, inner_groups, inner_queries, (s_xg, s_xj, s_xn, s_xi))
+    store_rows(p_dq, w_x, b_dq * (scale_log2 * LN_2), m_n, HEAD_DIM, D)
 
 
 @triton.jit
 def key_gradient_tile(
-    b_k, b_v, b_dk, b_dv, b_keep,
-    p_q, p_do, p_lse, p_delta, p_mask,
-    s_qg, s_qj, s_qn, s_qi, s_og, s_oj, s_on, s_oi, s_mn, s_eg,
-    o_gk, w_m, i_g, start,
-    groups, inner_groups, queries, inner_queries,
-    scale_log2,
+    b_k, b_v, b_dk, b_dv, b_keep, p_q, p_do, p_lse, p_delta, p_mask, s_q, s_o, s_mn, s_eg,
+    o_gk, w_m, i_g, start, groups, inner_groups, queries, inner_queries, scale_log2,
     HEAD_DIM: tl.constexpr, D: tl.constexpr, BLOCK_M: tl.constexpr,
     TAIL: tl.constexpr, PACK: tl.constexpr, MASK: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     """The gradients b_dk, without its scale, and b_dv after the BLOCK_M queries from `start`; scores are transposed."""
-    PADDED: tl.constexpr = HEAD_DIM != D
-    o_d = tl.arange(0, D)
-    m_d = o_d < HEAD_DIM
     o_g, o_n, m_n = place_rows(i_g, start, queries, groups, BLOCK_M, PACK)
-    w_q = offset_two(o_g, inner_groups, s_qg, s_qj) + offset_two(o_n, inner_queries, s_qn, s_qi)
-    w_o = offset_two(o_g, inner_groups, s_og, s_oj) + offset_two(o_n, inner_queries, s_on, s_oi)
+    w_q = offset_rows(o_g, o_n, inner_groups, inner_queries, s_q)
+    w_o = offset_rows(o_g, o_n, inner_groups, inner_queries, s_o)
     w_e = o_g.to(tl.int64) * s_eg + o_n
     # [BLOCK_M, D]
-    b_q = load_tile(p_q + w_q[:, None] + o_d[None, :], m_n[:, None], m_d[None, :], TAIL, PADDED)
+    b_q = load_rows(p_q, w_q, m_n, HEAD_DIM, D, TAIL, UPCAST)
     # [BLOCK_M, D]
-    b_do = load_tile(p_do + w_o[:, None] + o_d[None, :], m_n[:, None], m_d[None, :], TAIL, PADDED)
+    b_do = load_rows(p_do, w_o, m_n, HEAD_DIM, D, TAIL, UPCAST)
     # [BLOCK_M]
     b_lse = load_tile(p_lse + w_e, m_n, m_n, TAIL, False)
     b_delta = load_tile(p_delta + w_e, m_n, m_n, TAIL, False)
     b_lse = tl.where(b_lse == float("-inf"), 0.0, b_lse) * LOG2_E
-    if UPCAST:
-        b_q = b_q.to(tl.float32)
-        b_do = b_do.to(tl.float32)
     # [BLOCK_N, BLOCK_M]
     b_s = tl.dot(b_k, tl.trans(b_q), input_precision="ieee")
     if TAIL:
@@ -277,22 +241,16 @@ def flash_backward_keys(
         p_lse += first_q
         p_delta += first_q
 
-    PADDED: tl.constexpr = HEAD_DIM != D
     ACC: tl.constexpr = p_lse.dtype.element_ty
-    o_d = tl.arange(0, D)
-    m_d = o_d < HEAD_DIM
     o_gk, o_l, m_l = place_rows(i_g, i_n * BLOCK_N, keys, groups, BLOCK_N, PACK)
-    w_k = offset_two(o_gk, inner_groups, s_kg, s_kj) + offset_two(o_l, inner_keys, s_kl, s_ki)
-    w_v = offset_two(o_gk, inner_groups, s_vg, s_vj) + offset_two(o_l, inner_keys, s_vl, s_vi)
+    w_k = offset_rows(o_gk, o_l, inner_groups, inner_keys, (s_kg, s_kj, s_kl, s_ki))
+    w_v = offset_rows(o_gk, o_l, inner_groups, inner_keys, (s_vg, s_vj, s_vl, s_vi))
     # [BLOCK_N, D]
-    b_k = load_tile(p_k + w_k[:, None] + o_d[None, :], m_l[:, None], m_d[None, :], True, PADDED)
-    b_v = load_tile(p_v + w_v[:, None] + o_d[None, :], m_l[:, None], m_d[None, :], True, PADDED)
-    if UPCAST:
-        b_k = b_k.to(tl.float32)
-        b_v = b_v.to(tl.float32)
+    b_k = load_rows(p_k, w_k, m_l, HEAD_DIM, D, True, UPCAST)
+    b_v = load_rows(p_v, w_v, m_l, HEAD_DIM, D, True, UPCAST)
     # rows past the end read the mask of the first key, which exists
     o_key = tl.where(m_l, o_l, i_n * BLOCK_N)
-    w_m = offset_two(o_gk, inner_groups, s_mg, s_mj) + offset_two(o_key, inner_keys, s_ml, s_mi)
+    w_m = offset_rows(o_gk, o_key, inner_groups, inner_keys, (s_mg, s_mj, s_ml, s_mi))
     b_keep = m_l
     if MASK == 1:
         # [BLOCK_N]
@@ -302,22 +260,22 @@ def flash_backward_keys(
     b_dk = tl.zeros([BLOCK_N, D], ACC)
     b_dv = tl.zeros([BLOCK_N, D], ACC)
 
+    s_q = (s_qg, s_qj, s_qn, s_qi)
+    s_o = (s_og, s_oj, s_on, s_oi)
     whole = queries // BLOCK_M * BLOCK_M
     if PACK > 1:
         whole = 0
     for start in range(0, whole, BLOCK_M):
         b_dk, b_dv = key_gradient_tile(
-            b_k, b_v, b_dk, b_dv, b_keep, p_q, p_do, p_lse, p_delta, p_mask,
-            s_qg, s_qj, s_qn, s_qi, s_og, s_oj, s_on, s_oi, s_mn, s_eg,
+            b_k, b_v, b_dk, b_dv, b_keep, p_q, p_do, p_lse, p_delta, p_mask, s_q, s_o, s_mn, s_eg,
             o_gk, w_m, i_g, start, groups, inner_groups, queries, inner_queries, scale_log2,
-            HEAD_DIM=HEAD_DIM, D=D, BLOCK_M=BLOCK_M, TAIL=False, PACK=PACK, MASK=MASK, UPCAST=UPCAST,
+            HEAD_DIM, D, BLOCK_M, False, PACK, MASK, UPCAST,
         )  # fmt: skip
     if whole < queries:
         b_dk, b_dv = key_gradient_tile(
-            b_k, b_v, b_dk, b_dv, b_keep, p_q, p_do, p_lse, p_delta, p_mask,
-            s_qg, s_qj, s_qn, s_qi, s_og, s_oj, s_on, s_oi, s_mn, s_eg,
+            b_k, b_v, b_dk, b_dv, b_keep, p_q, p_do, p_lse, p_delta, p_mask, s_q, s_o, s_mn, s_eg,
             o_gk, w_m, i_g, whole, groups, inner_groups, queries, inner_queries, scale_log2,
-            HEAD_DIM=HEAD_DIM, D=D, BLOCK_M=BLOCK_M, TAIL=True, PACK=PACK, MASK=MASK, UPCAST=UPCAST,
+            HEAD_DIM, D, BLOCK_M, True, PACK, MASK, UPCAST,
         )  # fmt: skip
 
     b_dk *= scale_log2 * LN_2
@@ -325,9 +283,8 @@ def flash_backward_keys(
         # a key that nobody sees has a gradient of zero, not the sum of zero times a query's NaN
         b_dk = tl.where(b_keep[:, None], b_dk, 0.0)
         b_dv = tl.where(b_keep[:, None], b_dv, 0.0)
-    m_out = m_l[:, None] & m_d[None, :]
-    w_x = offset_two(o_gk, inner_groups, s_xg, s_xj) + offset_two(o_l, inner_keys, s_xl, s_xi)
-    w_y = offset_two(o_gk, inner_groups, s_yg, s_yj) + offset_two(o_l, inner_keys, s_yl, s_yi)
+    w_x = offset_rows(o_gk, o_l, inner_groups, inner_keys, (s_xg, s_xj, s_xl, s_xi))
+    w_y = offset_rows(o_gk, o_l, inner_groups, inner_keys, (s_yg, s_yj, s_yl, s_yi))
     # [BLOCK_N, D]
-    tl.store(p_dk + w_x[:, None] + o_d[None, :], b_dk.to(p_dk.dtype.element_ty), mask=m_out)
-    tl.store(p_dv + w_y[:, None] + o_d[None, :], b_dv.to(p_dv.dtype.element_ty), mask=m_out)
+    store_rows(p_dk, w_x, b_dk, m_l, HEAD_DIM, D)
+    store_rows(p_dv, w_y, b_dv, m_l, HEAD_DIM, D)

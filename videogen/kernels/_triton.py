@@ -56,6 +56,31 @@ def offset_two(index, inner, s_outer, s_inner):
 
 
 @triton.jit
+def offset_rows(o_g, o_n, inner_groups, inner_tokens, s_x):
+    """Offsets of tokens of groups, both over two axes: s_x are the strides of all four."""
+    return offset_two(o_g, inner_groups, s_x[0], s_x[1]) + offset_two(o_n, inner_tokens, s_x[2], s_x[3])
+
+
+@triton.jit
+def load_rows(p_x, w_row, m_row, HEAD_DIM: tl.constexpr, D: tl.constexpr, CHECK: tl.constexpr, UPCAST: tl.constexpr):
+    """A tile (rows, D) of rows at offsets w_row, with zeros behind HEAD_DIM and, where CHECK, outside of m_row."""
+    o_d = tl.arange(0, D)
+    p_tile = p_x + w_row[:, None] + o_d[None, :]
+    b_tile = load_tile(p_tile, m_row[:, None], (o_d < HEAD_DIM)[None, :], CHECK, HEAD_DIM != D)
+    if UPCAST:
+        b_tile = b_tile.to(tl.float32)
+    return b_tile
+
+
+@triton.jit
+def store_rows(p_x, w_row, b_tile, m_row, HEAD_DIM: tl.constexpr, D: tl.constexpr):
+    """Write a tile (rows, D) to offsets w_row, in the type of p_x."""
+    o_d = tl.arange(0, D)
+    p_tile = p_x + w_row[:, None] + o_d[None, :]
+    tl.store(p_tile, b_tile.to(p_x.dtype.element_ty), mask=m_row[:, None] & (o_d < HEAD_DIM)[None, :])
+
+
+@triton.jit
 def finite_rows(b_tile):
     """A tile (rows, D) with zeros for what isn't finite, and of each row whether anything was not."""
     m_finite = tl.abs(b_tile.to(tl.float32)) < float("inf")

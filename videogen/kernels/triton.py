@@ -44,6 +44,8 @@ class TritonAttention:
         block_n: keys of one step, a power of two from 16; None chooses.
         num_warps: warps of one program, a power of two; None chooses.
         num_stages: steps whose loads are in flight; None chooses.
+        descriptors: the forward moves its tiles by tensor descriptors (TMA), from Hopper on; a layout whose strides
+            aren't multiples of 16 bytes, segments and masks of pairs are refused. The backward goes by pointers.
     """
 
     support = Support(
@@ -63,13 +65,14 @@ class TritonAttention:
         block_n: int | None = None,
         num_warps: int | None = None,
         num_stages: int | None = None,
+        descriptors: bool = False,
     ) -> None:
         for knob, value, least in (("block_m", block_m, 16), ("block_n", block_n, 16), ("num_warps", num_warps, 1)):
             if value is not None and (value < least or value & (value - 1)):
                 raise ValueError(f"{knob}={value} is not a power of two from {least}: try {least}, or None to choose")
         if num_stages is not None and num_stages < 1:
             raise ValueError(f"num_stages={num_stages} is less than 1: try 2, or None to choose")
-        self.knobs = Tile(block_m or 0, block_n or 0, num_warps or 0, num_stages or 0)
+        self.knobs = [*Tile(block_m or 0, block_n or 0, num_warps or 0, num_stages or 0), int(descriptors)]
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """q (B, heads, N, head_dim), k and v (B, heads, L, head_dim) -> (B, heads, N, head_dim).
@@ -92,7 +95,7 @@ class TritonAttention:
         apart = (x.transpose(1, 2)[None, :, :, None] for x in (q, k, v))
         if mask is not None:
             mask = mask[None, :, :, :, :, None]
-        out, lse = flash(*apart, mask, None, None, 0, 0, list(self.knobs))
+        out, lse = flash(*apart, mask, None, None, 0, 0, self.knobs)
         return out[0, :, :, 0].transpose(1, 2), lse
 
     def within(self, q: Tensor, k: Tensor, v: Tensor, axes: Axes, *, mask: Tensor | None = None) -> Tensor:
@@ -108,7 +111,7 @@ class TritonAttention:
         _check_axes(axes, q.shape[1])
         q, k, v, mask = self._check((x.transpose(1, 2) for x in (q, k, v)), mask)
         apart = (axes.apart(x.transpose(1, 2)) for x in (q, k, v))
-        out, _ = flash(*apart, _apart_mask(axes, mask), None, None, 0, 0, list(self.knobs))
+        out, _ = flash(*apart, _apart_mask(axes, mask), None, None, 0, 0, self.knobs)
         return axes.together(out, len(q))
 
     def packed(self, qkv: Tensor, axes: Axes, *, mask: Tensor | None = None) -> Tensor:
@@ -119,7 +122,7 @@ class TritonAttention:
         _check_axes(axes, qkv.shape[1])
         checked = self._check(qkv.permute(2, 0, 3, 1, 4), mask)
         qkv, mask = _side_by_side(qkv.to(checked[0].dtype)), checked[3]
-        out, _ = flash_packed(axes.apart(qkv), _apart_mask(axes, mask), list(self.knobs))
+        out, _ = flash_packed(axes.apart(qkv), _apart_mask(axes, mask), self.knobs)
         return axes.together(out, len(qkv))
 
     def ragged(self, q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> tuple[Tensor, Tensor]:
@@ -139,7 +142,7 @@ class TritonAttention:
                     f"{starts.dtype} {tuple(starts.shape)} on {starts.device}"
                 )
         apart = (x.transpose(1, 2)[None, :, :, None] for x in (q, k, v))
-        out, lse = flash(*apart, None, *segments, list(self.knobs))
+        out, lse = flash(*apart, None, *segments, self.knobs)
         return out[0, 0, :, 0], lse
 
     def _check(self, heads: Iterable[Tensor], mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
