@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from torch import Tensor
 
@@ -25,7 +26,7 @@ def cut_condition(denoiser: Denoiser, condition: Condition, window: slice, frame
         ValueError: a field that isn't known to have such an axis or none; a window without a known frame, for a model
             that can't do without.
     """
-    cut = {}
+    cut: dict[str, Any] = {}
     for name, value in condition.given().items():
         if name in TIME_AXES:
             axis = 1 if name == "known_mask" and value.ndim == 2 else TIME_AXES[name]
