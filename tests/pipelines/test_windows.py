@@ -15,8 +15,9 @@ from torch import Tensor
 import videogen
 from videogen.denoiser import Condition
 from videogen.guidance import GUIDES
+from videogen.pipelines.cutting import TIME_AXES, WHOLE, cut_condition
 from videogen.pipelines.sampling import Sampling
-from videogen.pipelines.windows import TIME_AXES, WHOLE, Window, Windowed, cut_condition, place_windows, windowed
+from videogen.pipelines.windows import Windowed, place_windows, windowed
 from videogen.schedulers import SCHEDULERS
 from videogen.tasks import TASKS
 from videogen.vae import VAESpec
@@ -91,9 +92,11 @@ def test_what_a_denoiser_does_to_each_frame_alone_is_the_same_in_windows(per_fra
     assert local.lengths == [11, 4, 4, 4, 4, 4]
 
 
-def test_windows_of_a_constant_are_this_constant() -> None:
-    predicted = Windowed(One(), 5, 2)(torch.zeros(1, 4, 8, 2, 2), torch.zeros(1), Condition())
-    torch.testing.assert_close(predicted, torch.ones(1, 4, 8, 2, 2), rtol=0, atol=1e-6)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_windows_of_a_constant_are_this_constant(dtype: torch.dtype) -> None:
+    predicted = Windowed(One(), 5, 3)(torch.zeros(1, 4, 8, 2, 2, dtype=dtype), torch.zeros(1), Condition())
+    torch.testing.assert_close(predicted, torch.ones_like(predicted), rtol=0, atol=1e-6)
+    assert predicted.dtype == dtype
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS.names())
@@ -156,12 +159,12 @@ def test_a_field_that_nobody_knows_how_to_cut_is_refused() -> None:
         sound: Tensor | None = None
 
     with pytest.raises(ValueError, match=r"condition\.sound can't be cut into windows: set window=0"):
-        cut_condition(Local(), Louder(sound=torch.zeros(1, 9)), Window(0, 3, torch.ones(3)), 9)
+        cut_condition(Local(), Louder(sound=torch.zeros(1, 9)), slice(0, 3), 9)
 
 
 def test_image_tokens_of_each_frame_are_cut_and_those_of_an_image_are_the_films() -> None:
     local: Any = Local()
-    window, tokens = Window(2, 5, torch.ones(3)), torch.arange(18.0).view(1, 18, 1)
+    window, tokens = slice(2, 5), torch.arange(18.0).view(1, 18, 1)
     whole = Condition(image=tokens)
     assert cut_condition(local, whole, window, 9) is whole
     local.image_tokens_per_frame = 2

@@ -28,14 +28,18 @@ def low_pass(
     """
     t, h, w = (2 * torch.fft.fftfreq(count, dtype=torch.float64) for count in size)
     t, h, w = t[:, None, None], h[:, None], w
-    if kind == "box":
-        return ((t.abs() <= time) & (h.abs() <= space) & (w.abs() <= space)).double()
-    distance = (space / time * t).square() + h.square() + w.square()
-    if kind == "ideal":
-        return (distance <= 2 * space).double()
-    if kind == "gaussian":
-        return torch.exp(-distance / (2 * space**2))
-    return 1 / (1 + (distance / space**2) ** order)
+    distance: Tensor = (space / time * t).square() + h.square() + w.square()
+    kept: Tensor
+    match kind:
+        case "box":
+            kept = ((t.abs() <= time) & (h.abs() <= space) & (w.abs() <= space)).double()
+        case "ideal":
+            kept = (distance <= 2 * space).double()
+        case "gaussian":
+            kept = torch.exp(-distance / (2 * space**2))
+        case "butterworth":
+            kept = 1 / (1 + (distance / space**2) ** order)
+    return kept
 
 
 def mixed(
@@ -45,7 +49,8 @@ def mixed(
     axes = (-3, -2, -1)
     spectrum = torch.fft.fftn(high, dim=axes)
     spectrum = spectrum + (torch.fft.fftn(low, dim=axes) - spectrum) * kept.to(low)
-    return torch.fft.ifftn(spectrum, dim=axes).real
+    inverse: Tensor = torch.fft.ifftn(spectrum, dim=axes)
+    return inverse.real
 
 
 def started_over(

@@ -11,13 +11,9 @@ from torch import Tensor
 
 from videogen.denoiser import Condition, Denoiser
 from videogen.initial_noise import Seen
+from videogen.pipelines.cutting import cut_condition
 from videogen.pipelines.sampling import Sampling
 from videogen.vae import VAESpec
-
-#: the axis of time of the condition's fields that have one; a mask of frames (B, T) has no channels before it
-TIME_AXES = {"known": 2, "known_mask": 2, "valid": 1}
-#: the fields that a film has as a whole
-WHOLE = frozenset({"text", "text_mask", "pooled", "fps", "guidance", "size"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,57 +94,19 @@ class Windowed:
             times = timestep[:, there] if timestep.ndim == 2 else timestep
             predicted = self.denoiser(latents[:, :, there], times, inner)
             if blended is None:
-                blended = predicted.new_zeros(*predicted.shape[:2], *latents.shape[2:])
-            blended[:, :, there] += window.weights.to(predicted)[:, None, None] * predicted
+                # in float32 or better: in half precision weights wouldn't sum to 1
+                sums = torch.promote_types(predicted.dtype, torch.float32)
+                blended = predicted.new_zeros(*predicted.shape[:2], *latents.shape[2:], dtype=sums)
+            blended[:, :, there] += window.weights.to(blended)[:, None, None] * predicted
         assert blended is not None
-        return blended
+        return blended.to(predicted.dtype)
 
     def _of(self, condition: Condition, window: Window, frames: int) -> Condition:
         key = id(condition), window.start, window.stop
         if key not in self._cut:
             # the whole is kept beside its part, so that no other condition gets its id
-            self._cut[key] = condition, cut_condition(self.denoiser, condition, window, frames)
+            self._cut[key] = condition, cut_condition(self.denoiser, condition, slice(*key[1:]), frames)
         return self._cut[key][1]
-
-
-def cut_condition(denoiser: Denoiser, condition: Condition, window: Window, frames: int) -> Condition:
-    """What the denoiser is told of a window; the condition itself where nothing in it has an axis of time.
-
-    Args:
-        frames: latent frames of the film.
-
-    Raises:
-        ValueError: a field that isn't known to have such an axis or none; a window without a known frame, for a model
-            that can't do without.
-    """
-    cut = {}
-    for name, value in condition.given().items():
-        if name in TIME_AXES:
-            axis = 1 if name == "known_mask" and value.ndim == 2 else TIME_AXES[name]
-            cut[name] = value.narrow(axis, window.start, window.stop - window.start)
-        elif name == "image":
-            cut |= _image(denoiser, value, window, frames)
-        elif name not in WHOLE:
-            raise ValueError(f"condition.{name} can't be cut into windows: set window=0, or take task=extend")
-    _check_known(denoiser, cut, window)
-    return dataclasses.replace(condition, **cut) if cut else condition
-
-
-def _image(denoiser: Denoiser, tokens: Tensor, window: Window, frames: int) -> dict[str, Tensor]:
-    """A window's part of image tokens (B, L, D), if each frame has its own; those of an image are the whole film's."""
-    each: int = getattr(denoiser, "image_tokens_per_frame", 0)
-    if not each or tokens.shape[1] != frames * each:
-        return {}
-    return {"image": tokens[:, window.start * each : window.stop * each]}
-
-
-def _check_known(denoiser: Denoiser, cut: dict[str, Tensor], window: Window) -> None:
-    mask = cut.get("known_mask")
-    if "known" in getattr(denoiser, "required", frozenset()) and mask is not None and not mask.any():
-        raise ValueError(
-            f"latent frames {window.start} to {window.stop - 1} are a window of which nothing is known, and this model "
-            "animates an image: set window=0, or take task=extend, whose samples all begin with known frames"
-        )
 
 
 def windowed(denoiser: Denoiser, settings: Sampling, spec: VAESpec) -> Denoiser:
