@@ -78,7 +78,9 @@ JOBS: Mapping[str, Job] = {
         ),
     ),
     "minute": Job(
-        ("task=extend", "task.length=481"), (Figure("all", "the right object after 60 s: colour, shape, size", 0.9),), 0.06
+        ("task=extend", "task.length=481"),
+        (Figure("all", "the right object after 60 s: colour, shape, size", 0.9),),
+        0.06,
     ),
     "loop": Job(
         ("task=loop",),

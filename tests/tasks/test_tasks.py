@@ -38,7 +38,7 @@ class World:
         prompts: Sequence[str] | None = None,
     ) -> Tensor:
         self.asked.append({"num_frames": num_frames, "known": known, "start": start, "prompts": prompts})
-        if start is not None:
+        if start is not None and known is None:
             return start.film + 0.1 * start.strength
         if known is None:
             return ramp(num_frames)
