@@ -38,7 +38,7 @@ class World:
         prompts: Sequence[str] | None = None,
     ) -> Tensor:
         self.asked.append({"num_frames": num_frames, "known": known, "start": start, "prompts": prompts})
-        if start is not None:
+        if start is not None and known is None:
             return start.film + 0.1 * start.strength
         if known is None:
             return ramp(num_frames)
@@ -106,14 +106,39 @@ def test_two_films_are_connected_and_stay_as_they_are() -> None:
     assert world.asked[0]["known"].frames.nonzero().flatten().tolist() == [0, 1, 2, 3, 4, 13, 14, 15, 16]
 
 
+def test_two_films_of_two_sentences_dissolve_into_each_other() -> None:
+    one, other = ramp(20), ramp(12, 0.5)
+    film, world = run("connect", request(video=one, other=other), then="a blue square")
+    assert torch.equal(film[:, :, :20], one)
+    assert torch.equal(film[:, :, -12:], other)
+    assert [(ask["prompts"] or ["a red circle"])[0] for ask in world.asked] == ["a red circle", "a blue square"]
+    assert [ask["known"].frames.nonzero().flatten().tolist() for ask in world.asked] == [
+        [0, 1, 2, 3, 4],
+        [13, 14, 15, 16],
+    ]
+    # each of the eight frames between is a ninth more of the other film, and both go on meanwhile
+    share = torch.arange(1, 9) / 9
+    wanted = torch.lerp(ramp(28)[0, 0, 20:, 0, 0], ramp(20, 0.5 - 8 * STEP)[0, 0, :8, 0, 0], share)
+    torch.testing.assert_close(film[0, 0, 20:28, 0, 0], wanted, rtol=0, atol=1e-5)
+
+
 def test_a_loop_leads_back_to_its_first_frame_and_doesn_t_repeat_it() -> None:
-    film, world = run("loop", back="a circle")
-    assert film.shape[2] == 17 + 15
-    assert world.asked[1]["prompts"] == ["a circle"]
+    film, world = run("loop")
+    assert film.shape[2] == 17 + 12
     known = world.asked[1]["known"]
-    assert known.frames.nonzero().flatten().tolist() == [0, 16]
+    assert known.frames.nonzero().flatten().tolist() == [0, 13, 14, 15, 16]
     assert torch.equal(known.film[:, :, 0], film[:, :, 16])
-    assert torch.equal(known.film[:, :, 16], film[:, :, 0])
+    assert torch.equal(known.film[:, :, 13:], film[:, :, :4])
+
+
+def test_a_loop_that_turns_arrives_in_reverse() -> None:
+    film, world = run("loop", request(video=ramp(20)), back="a circle")
+    assert film.shape[2] == 20 + 15
+    assert world.asked[0]["prompts"] == ["a circle"]
+    known = world.asked[0]["known"]
+    assert torch.equal(known.film[:, :, 13:], film[:, :, :4].flip(2))
+    # the last frames are those of the start as they were given, up to the first, which isn't repeated
+    assert torch.equal(film[:, :, -3:], film[:, :, 1:4].flip(2))
 
 
 def test_an_edit_starts_from_the_film() -> None:
@@ -162,6 +187,14 @@ def test_more_is_painted_around_a_film() -> None:
     assert known.mask[0].nonzero().tolist() == [[row, column] for row in range(8) for column in range(12, 24)]
 
 
+def test_frames_between_frames_start_from_their_neighbours() -> None:
+    given = ramp(12)[:, :, ::3]
+    _, world = run("interpolate", request(video=given), factor=3, strength=0.2)
+    assert world.asked[0]["start"].strength == 0.2
+    shown = world.asked[0]["start"].film[0, 0, :, 0, 0]
+    assert_film(shown, given[0, 0, [0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3], 0, 0])
+
+
 @pytest.mark.parametrize("frames", [2, 5, 9, 12])
 @pytest.mark.parametrize("factor", [2, 3, 4])
 def test_frames_come_between_frames(frames: int, factor: int) -> None:
@@ -178,6 +211,7 @@ def test_frames_come_between_frames(frames: int, factor: int) -> None:
         ("interpolate", {"video": ramp(5)}, {"factor": 17}, "num_frames of at least 18"),
         ("edit", {"video": ramp(5)}, {}, "the film has 5 frames and num_frames=17"),
         ("outpaint", {"video": ramp(5)}, {}, "the film has 5 frames and num_frames=17"),
+        ("loop", {"video": ramp(3)}, {}, "the film has 3 frames: the way back leads to the first 4"),
         ("extend", {"video": ramp(9)}, {"overlap": 17}, "overlap=17 keeps 17 frames of samples of 17"),
         ("extend", {"video": ramp(30)}, {"overlap": 17}, "overlap=17 keeps 17 frames of samples of 17"),
         ("extend", {"video": ramp(30)}, {"overlap": 0}, "overlap=0 keeps"),
@@ -209,6 +243,7 @@ def test_lengths_that_don_t_fit_are_refused(
         ("outpaint", {"scale": 1.0}, "scale=1.0"),
         ("outpaint", {"down": 2.0}, "down=2.0"),
         ("interpolate", {"factor": 1}, "factor=1"),
+        ("interpolate", {"strength": 0.0}, "strength=0.0"),
     ],
 )
 def test_knobs_out_of_range_are_refused(name: str, knobs: dict[str, Any], message: str) -> None:

@@ -24,12 +24,14 @@ def read_references(config: Mapping[str, Any]) -> dict[str, Any]:
         VideoError: a file that can't be read.
     """
     size = Size(config["height"], config["width"])
+    # a film that gets frames between its own is played as many times as fast
+    rate = config["fps"] / config["task"].get("factor", 1)
     found: dict[str, Any] = {}
     if images := read_images(config, size):
         found["image"] = images
     for key in ("video", "other"):
         if config[key] is not None:
-            found[key] = read_film(Path(config[key]), size, config["fps"])
+            found[key] = read_film(Path(config[key]), size, rate)
     if config["mask"] is not None:
         found["mask"] = read_mask(Path(config["mask"]), size)
     return found
@@ -55,7 +57,7 @@ def read_film(path: Path, size: Size, fps: float) -> Float[Tensor, "3 t h w"]:
         return frames
     film = resampled(frames, rate, fps)
     print(
-        f"videogen: {path} of {rate:g} frames a second is resampled to fps={fps}: {film.shape[1]} of its "
+        f"videogen: {path} of {rate:g} frames a second is resampled to {fps:g}: {film.shape[1]} of its "
         f"{frames.shape[1]} frames",
         file=sys.stderr,
     )

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from videogen.tasks import TASKS, Known, Request, Sample
+from videogen.tasks import TASKS, Known, Request, Sample, Start
 from videogen.tasks._shared import TaskBase, pasted
 
 
@@ -16,20 +16,25 @@ from videogen.tasks._shared import TaskBase, pasted
 class Interpolate(TaskBase):
     """`video=` with `factor - 1` new frames after each of its frames but the last; `fps=` says how fast it then plays.
 
-    Long films are made in samples of `num_frames` that meet in a frame.
+    Long films are made in samples of `num_frames` that meet in a frame. They start from the frames of the film, each
+    shown until the next: that is nearly right already, and where an object is by then is decided.
 
     Args:
         factor: how many times as many frames.
+        strength: share of the steps that are walked from there, as of task=edit.
 
     Raises:
-        ValueError: a factor below 2.
+        ValueError: a factor below 2, or a strength that isn't above 0 and up to 1.
     """
 
     factor: int = 2
+    strength: float = 0.7
 
     def __post_init__(self) -> None:
         if self.factor < 2:
             raise ValueError(f"factor={self.factor}: at least 2")
+        if not 0 < self.strength <= 1:
+            raise ValueError(f"strength={self.strength}: above 0, where frames are shown twice, to 1")
 
     @property
     def needs(self) -> frozenset[str]:
@@ -53,10 +58,16 @@ class Interpolate(TaskBase):
         pieces = [film[:, :, :1]]
         for first in range(0, film.shape[2] - 1, gaps):
             known = self._known(request, film[:, :, first : first + gaps + 1])
-            made = pasted(sample(request.num_frames, known=known), known)
+            start = Start(self._guess(known), self.strength)
+            made = pasted(sample(request.num_frames, known=known, start=start), known)
             there = min(gaps, film.shape[2] - 1 - first)
             pieces.append(made[:, :, 1 : there * self.factor + 1])
         return torch.cat(pieces, dim=2)
+
+    def _guess(self, known: Known) -> Tensor:
+        """The nearest known frame everywhere, of two the earlier; behind the last one, that one."""
+        number = (torch.arange(len(known.frames)) + (self.factor - 1) // 2) // self.factor * self.factor
+        return known.film[:, :, number.clamp(max=int(known.frames.nonzero().max()))]
 
     def _known(self, request: Request, given: Tensor) -> Known:
         """One sample of which every factor-th frame is known."""

@@ -20,7 +20,7 @@ CUT = 0.6
 
 
 def case(world: World, index: int, task: Task) -> Case:
-    """Two clips of one object each on one background, the second where the first ends; the sentence of the second."""
+    """Two clips of one object each on one background, the second where the first ends; the sentences of both."""
     first, second = (world.scene(2 * index + i, alone=True) for i in range(2))
     if second.objects[0].colour == first.objects[0].colour:
         second = world.scene(_other(world, 2 * index + 1, first.objects[0].colour), alone=True)
@@ -30,7 +30,8 @@ def case(world: World, index: int, task: Task) -> Case:
     films = [world.film(second, 2 * index + 1, draw=draw) for draw in range(DRAWS)]
     other = min(films, key=lambda film: float((_centre(film, 0) - end).norm()))
     asked = functools.partial(judge, one=one, other=other)
-    return Case(world.described(second, index), asked, {"video": one, "other": other})
+    first_said, second_said = world.described(first, index), world.described(second, index)
+    return Case(first_said, asked, {"video": one, "other": other}, {"then": second_said})
 
 
 def _other(world: World, index: int, colour: str) -> int:

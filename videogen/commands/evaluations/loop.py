@@ -20,7 +20,8 @@ UNEVEN = 1.1
 def case(world: World, index: int, task: Task) -> Case:
     """A clip to be closed, and the sentence of its way back."""
     scene = world.scene(index)
-    return Case(world.described(reversed_motion(scene), index), judge, {"video": world.film(scene, index)})
+    prompt, back = world.described(scene, index), world.described(reversed_motion(scene), index)
+    return Case(prompt, judge, {"video": world.film(scene, index)}, {"back": back})
 
 
 def judge(film: Tensor) -> dict[str, Any]:
