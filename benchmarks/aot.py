@@ -3,6 +3,7 @@
     python benchmarks/aot.py                    # sm_80, sm_90, sm_100: a few minutes
     python benchmarks/aot.py --amd              # gfx942 too, with the tiles of sm_80
     python benchmarks/aot.py --cards sm_90      # one card, whose rows take the place of its old ones
+    python benchmarks/aot.py --amd --missing    # what an interrupted run has left out
     python benchmarks/aot.py --only block_sparse --cards sm_90
 
 Nothing runs: registers and spills are what the assembler says, shared memory and instructions what the compiler wrote.
@@ -44,32 +45,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cards", nargs="+", default=[card.name for card in CARDS], choices=[c.name for c in CARDS])
     parser.add_argument("--amd", action="store_true", help="compile for gfx942 too")
+    parser.add_argument("--missing", action="store_true", help="compile only what the last report has no row of")
     parser.add_argument("--only", default="", help="kernels whose title holds this; nothing is written then")
     options = parser.parse_args()
+    known = {(found["card"], found["kernel"]) for found in results()} if options.missing else set()
     rows: list[dict[str, Any]] = []
     for card in [card for card in CARDS if card.name in options.cards] + [AMD] * options.amd:
-        for variant in variants(card):
-            # gfx942 is a question of what compiles: its own types and tiles haven't been chosen
-            if options.only in variant.title and (card is not AMD or " bf16 " in variant.title):
+        for variant in forms(card):
+            if options.only in variant.title and (card.name, variant.title) not in known:
                 rows.append(row(variant, card))
                 print(" | ".join(str(value) for value in rows[-1].values()), flush=True)
-        if not options.only:
-            save(rows)
+                if not options.only:
+                    save(rows)
     shipping = [found for found in rows if found["card"] != AMD.name]
     wrong = [found for found in shipping if found["status"] not in ("ok", KNOWN)]
     raise SystemExit(f"{len(wrong)} of {len(shipping)} are not fit to ship" if wrong else 0)
 
 
+def forms(card: Card) -> list[Variant]:
+    """What is compiled for a card: of gfx942, whose own types and tiles haven't been chosen, bfloat16 alone."""
+    return [variant for variant in variants(card) if card is not AMD or " bf16 " in variant.title]
+
+
+def results() -> list[dict[str, Any]]:
+    """The rows of the last report."""
+    path = RESULTS / "aot.json"
+    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+
+
 def save(rows: list[dict[str, Any]]) -> None:
-    """Write the report: these rows, and of the last report those of cards that aren't among them."""
-    older = RESULTS / "aot.json"
-    kept = json.loads(older.read_text(encoding="utf-8"))["rows"] if older.exists() else []
-    new = {found["card"] for found in rows}
-    order = [card.name for card in (*CARDS, AMD)]
-    rows = sorted([found for found in kept if found["card"] not in new] + rows, key=lambda x: order.index(x["card"]))
+    """Write the report: these rows, and of the last report those of other forms that are still compiled."""
+    found = {(row["card"], row["kernel"]): row for row in (*results(), *rows)}
+    order = [(card.name, variant.title) for card in (*CARDS, AMD) for variant in forms(card)]
+    rows = [found[form] for form in order if form in found]
     machine = {
         key: value for key, value in facts("cpu").items() if key in ("date", "commit", "python", "torch", "triton")
     }
+    machine["forms still to be compiled"] = len(order) - len(rows) or None
     report = {"question": "What do the kernels take of a card?", "facts": machine, "rows": rows}
     write("aot", report, markdown(rows, machine))
 
