@@ -24,7 +24,7 @@ from videogen.cli import main as videogen
 from videogen.data.video import read_video
 
 TILES, COLUMNS = 16, 8  # frames of a sheet, and of a row
-SIDE = 128  # pixels that the shorter side of a frame is enlarged to
+SIDE = 160  # pixels up to which the longer side of a frame is enlarged
 GAP, LINE, FONT = 6, 18, 13  # pixels between frames, of a line of text, of its letters
 GIVEN = (20, 160, 60)  # colour around what was given
 
@@ -136,7 +136,7 @@ def film(entry: Entry, settings: Sequence[str]) -> np.ndarray:
 def sheet(entry: Entry, frames: np.ndarray) -> Image.Image:
     """Evenly spaced frames with their numbers, what was given in a coloured border, the sentence above."""
     chosen = np.linspace(0, len(frames) - 1, min(TILES, len(frames))).round().astype(int).tolist()
-    factor = -(-SIDE // min(frames.shape[1:3]))
+    factor = max(1, SIDE // max(frames.shape[1:3]))
     height, width = frames.shape[1] * factor, frames.shape[2] * factor
     columns = min(COLUMNS, len(chosen))
     rows = -(-len(chosen) // columns)

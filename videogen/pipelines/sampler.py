@@ -72,20 +72,27 @@ class Sampler:
         plan = plan_known(known, parts.denoiser.conditions, settings.clean_frames, parts.vae.spec)
         given = plan.given or given_frames(None, len(prompts), (num_frames, settings.height, settings.width))
         check_request(parts.denoiser, parts.vae, parts.vision, given, settings)
-        conditions = self._conditions(prompts, given, settings)
+        conditions = self._conditions(prompts, given, settings, start.of if start else None)
         latents = self._rounds(lambda: self._network(conditions, known, plan, settings), start, settings)
         with watched(parts.vae, "decoding"):
             video = decode_film(parts.vae, latents)
         return finite(video, "decoding").clamp(-1, 1)
 
-    def _conditions(self, prompts: Sequence[str], given: Given, settings: Sampling) -> dict[Branch, Condition]:
-        """What the network is told under each branch of the guidance: the prompts, and the negative prompt."""
+    def _conditions(
+        self, prompts: Sequence[str], given: Given, settings: Sampling, away: Sequence[str] | None
+    ) -> dict[Branch, Condition]:
+        """What the network is told under each branch of the guidance: the prompts, and the negative prompt.
+
+        Args:
+            away: sentences in place of the negative prompt, one each.
+        """
         parts = self.parts
         features: dict[Branch, TextFeatures] = {"full": parts.text.encode(list(prompts))}
         # a guide that asks for the image alone can't do without one, and says so
         others = [name for name in parts.guide.branches(settings.guidance)[1:] if name == "none" or given.places]
         if others:
-            features |= dict.fromkeys(others, self._without(features["full"], settings.negative_prompt.strip()))
+            without = self._without(features["full"], settings.negative_prompt.strip())
+            features |= dict.fromkeys(others, without if away is None else parts.text.encode(list(away)))
         for each in features.values():
             finite(each.tokens, "encoding the text")
         both = getattr(parts.guide, "guides_image", False)

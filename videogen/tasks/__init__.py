@@ -50,10 +50,13 @@ class Start:
     Args:
         film: (B, 3, T, H, W) in [-1, 1].
         strength: share of the steps that are walked, above 0 to 1: how far the result may go from the film.
+        of: what the films show, a sentence each, which guidance leads away from in place of the negative prompt; None
+            where nobody says.
     """
 
     film: Float[Tensor, "b 3 t h w"]
     strength: float
+    of: Sequence[str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -63,6 +63,12 @@ def check_overlap(name: str, kept: int, wanted: int, request: Request) -> int:
     return kept
 
 
+def check_strength(strength: float) -> None:
+    """Raises ValueError for a share of the steps that isn't above 0 and up to 1."""
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength={strength}: above 0, where the film stays, to 1, where nothing is left of it")
+
+
 def pasted(made: Tensor, known: Known) -> Tensor:
     """Films (B, 3, T, H, W) in which what is known is as it was given."""
     return made.where(~known.mask, known.film)

@@ -7,7 +7,7 @@ import dataclasses
 from torch import Tensor
 
 from videogen.tasks import TASKS, Request, Sample, Start
-from videogen.tasks._shared import TaskBase, beginning
+from videogen.tasks._shared import TaskBase, beginning, check_strength
 
 
 @TASKS.register("edit", aliases=("sdedit",))
@@ -17,16 +17,18 @@ class Edit(TaskBase):
 
     Args:
         strength: share of the steps that are walked: near 0 the film stays as it is, at 1 nothing of it is left.
+        of: a sentence of what the film shows, from which guidance then leads to the new one: what both say stays as it
+            is, so that fewer steps are needed; empty leads there from no sentence.
 
     Raises:
         ValueError: a strength that isn't above 0 and up to 1.
     """
 
     strength: float = 0.5
+    of: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 < self.strength <= 1:
-            raise ValueError(f"strength={self.strength}: above 0, where the film stays, to 1, where nothing is left")
+        check_strength(self.strength)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -35,4 +37,5 @@ class Edit(TaskBase):
 
     def run(self, request: Request, sample: Sample) -> Tensor:
         """The films (B, 3, num_frames, H, W). Raises ValueError for a film that is shorter."""
-        return sample(request.num_frames, start=Start(beginning(request), self.strength))
+        of = [self.of] * len(request.prompts) if self.of else None
+        return sample(request.num_frames, start=Start(beginning(request), self.strength, of))

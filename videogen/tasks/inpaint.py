@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from videogen.tasks import TASKS, Known, Request, Sample
-from videogen.tasks._shared import TaskBase, beginning, pasted
+from videogen.tasks import TASKS, Known, Request, Sample, Start
+from videogen.tasks._shared import TaskBase, beginning, check_strength, pasted
 
 #: top, left, bottom and right, as shares of the height and the width
 Box = tuple[float, float, float, float]
@@ -24,15 +24,19 @@ class Inpaint(TaskBase):
     Args:
         box: top, left, bottom and right of what is made anew, as shares of height and width, 0 to 1.
         frames: the first frame that is made anew and the one after the last; (0, 0) for all.
+        strength: share of the steps that are walked, as of task=edit: at 1 nothing is left of what was there, below
+            it what is made takes its place and its way.
 
     Raises:
-        ValueError: a box without an inside, or frames that don't ascend.
+        ValueError: a box without an inside, frames that don't ascend, or a strength that isn't above 0 and up to 1.
     """
 
     box: Box = EVERYWHERE
     frames: tuple[int, int] = (0, 0)
+    strength: float = 1.0
 
     def __post_init__(self) -> None:
+        check_strength(self.strength)
         top, left, bottom, right = self.box
         if not (0 <= top < bottom <= 1 and 0 <= left < right <= 1):
             raise ValueError(f"box={self.box}: top, left, bottom and right as shares, 0 to 1, that ascend")
@@ -64,7 +68,8 @@ class Inpaint(TaskBase):
                 f"the mask covers {covered} of the film: what it covers is made anew and the rest stays; for all of it "
                 "anew take task=edit, or no film at all"
             )
-        return pasted(sample(film.shape[2], known=known), known)
+        start = Start(film, self.strength) if self.strength < 1 else None
+        return pasted(sample(film.shape[2], known=known, start=start), known)
 
     def _anew(self, request: Request, frames: int) -> Bool[Tensor, "t h w"]:
         """What is made anew."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from videogen.tasks import TASKS, Known, Request, Sample, Start
-from videogen.tasks._shared import TaskBase, pasted
+from videogen.tasks._shared import TaskBase, check_strength, pasted
 
 
 @TASKS.register("interpolate")
@@ -28,13 +28,12 @@ class Interpolate(TaskBase):
     """
 
     factor: int = 2
-    strength: float = 0.7
+    strength: float = 0.15
 
     def __post_init__(self) -> None:
         if self.factor < 2:
             raise ValueError(f"factor={self.factor}: at least 2")
-        if not 0 < self.strength <= 1:
-            raise ValueError(f"strength={self.strength}: above 0, where frames are shown twice, to 1")
+        check_strength(self.strength)
 
     @property
     def needs(self) -> frozenset[str]:

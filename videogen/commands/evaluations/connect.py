@@ -14,7 +14,7 @@ from videogen.metrics.tracks import continued, distances, tracks
 from videogen.tasks import Task
 
 #: draws of where the other film starts, of which the one nearest to the end of the first film is taken
-DRAWS = 32
+DRAWS = 8
 #: one step that holds more than this share of the whole change from end to end is a cut
 CUT = 0.6
 

@@ -18,13 +18,13 @@ OFF = 3.0
 
 
 def case(world: World, index: int, task: Task) -> Case:
-    """A clip of one object, and the sentence that describes it with another colour."""
+    """A clip of one object, and the sentences that describe it with its colour and with another."""
     scene = world.scene(index, alone=True)
     others = [colour for colour in COLOURS if colour != scene.objects[0].colour]
     colour = str(world.rng(index, 2).choice(others))
     film = world.film(scene, index)
-    prompt = world.described(with_objects(scene, colour=colour), index)
-    return Case(prompt, functools.partial(judge, given=film, colour=colour), {"video": film})
+    prompt, of = (world.described(each, index) for each in (with_objects(scene, colour=colour), scene))
+    return Case(prompt, functools.partial(judge, given=film, colour=colour), {"video": film}, {"of": of})
 
 
 def judge(film: Tensor, *, given: Tensor, colour: str) -> dict[str, Any]:
