@@ -17,7 +17,7 @@ import argparse
 import ctypes
 import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -270,11 +270,11 @@ def main() -> None:
         plot(RESULTS / "vae_lengths.png", rows)
         print(told, said, sep="\n")
     if options.peer:
-        peer(options, machine, known)
+        peer(options, machine)
 
 
-def peer(options: argparse.Namespace, machine: dict[str, Any], known: str) -> None:
-    """Both tables, written anew after each row: of short clips as wide as published, and of long ones."""
+def peer(options: argparse.Namespace, machine: dict[str, Any]) -> None:
+    """Both tables: of short clips as wide as published, and of long ones."""
     sides = ("diffusers", "videogen")
     columns = ["family", "latents", "error", *(f"{side} s" for side in sides), "speed-up", "by the clock"]
     columns += [*(f"{side} MiB" for side in sides), "memory", "status"]
@@ -289,23 +289,25 @@ def peer(options: argparse.Namespace, machine: dict[str, Any], known: str) -> No
         "windows in time where it has them; its peak holds the film, which it returns whole. videogen: a stream, whose "
         "pieces are handed on (hunyuan, ltx: of windows like theirs)."
     )
-    rows: list[dict[str, Any]] = []
-    long_rows: list[dict[str, Any]] = []
+    title = "Decoding beside diffusers, on the same weights"
+    if options.rounds:
+        _table("vae_diffusers", title, columns, told, (compare(name, options) for name in options.families), machine)
+    if options.long:
+        rows = (compare_long(name, options) for name in options.families)
+        _table("vae_diffusers_long", f"{title}: a long clip", long_columns, told_long, rows, machine)
 
-    def report() -> None:
-        tables = ["# Decoding beside diffusers, on the same weights", markdown_table(rows, columns), told]
-        if long_rows:
-            tables += ["## A long clip", markdown_table(long_rows, long_columns), told_long]
-        write("vae_diffusers", {"facts": machine, "rows": rows, "long": long_rows}, "\n\n".join([*tables, known]))
 
-    for name in options.families:
-        rows.append(compare(name, options))
-        report()
-        print(markdown_table(rows[-1:], columns), flush=True)
-    for name in options.families if options.long else []:
-        long_rows.append(compare_long(name, options))
-        report()
-        print(markdown_table(long_rows[-1:], long_columns), flush=True)
+def _table(
+    name: str, title: str, columns: list[str], told: str, rows: Iterable[dict[str, Any]], machine: dict[str, Any]
+) -> None:
+    """Written anew after each row."""
+    known = "Machine: " + ", ".join(f"{key} {value}" for key, value in machine.items() if value is not None)
+    done: list[dict[str, Any]] = []
+    for row in rows:
+        done.append(row)
+        text = "\n\n".join([f"# {title}", markdown_table(done, columns), told, known])
+        write(name, {"facts": machine, "rows": done}, text)
+        print(markdown_table([row], columns), flush=True)
 
 
 def parse() -> argparse.Namespace:
@@ -313,7 +315,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--peer", choices=["diffusers"], help="compare with this library")
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     parser.add_argument("--size", type=parse_size, default=(9, 64, 64), help="frames x height x width, rounded up")
-    parser.add_argument("--rounds", type=int, default=5, help="samples of each")
+    parser.add_argument("--rounds", type=int, default=5, help="samples of each; 0 leaves out the short clips")
     parser.add_argument("--long", type=int, default=577, help="frames of the long clips of --peer; 0 leaves them out")
     parser.add_argument("--lengths", nargs="+", type=int, default=[], help="frames of the shipped model's clips")
     parser.add_argument("--chunk", type=int, default=1, help="latent frames at a time, of streams")
