@@ -63,6 +63,8 @@ class Inputs(NamedTuple):
             "image": lambda: torch.randn(batch, length, width, dtype=dtype),
             "fps": lambda: torch.full((batch,), 8.0),
             "guidance": lambda: torch.full((batch,), 5.0),
+            # of any size: what is computed doesn't depend on it
+            "size": lambda: torch.full((batch, 2), 512.0),
             "known": lambda: torch.randn(batch, *self.latents, dtype=dtype),
             "known_mask": lambda: torch.ones(batch, frames, dtype=torch.bool),
         }

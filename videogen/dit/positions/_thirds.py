@@ -27,7 +27,8 @@ def thirds(grid: Grid, head_dim: int, scale: float, sides: Float[Tensor, " b"] |
         # a graph must neither stop for the numbers of a tensor nor share its tensors
         divisors = torch.full((1,), scale, dtype=torch.float64) if sides is None else sides * scale
         return _table(grid, head_dim, divisors, device)
-    told = [scale] if sides is None else [scale * side for side in sides.tolist()]
+    # a model that is looked through on the meta device knows no numbers
+    told = [scale] if sides is None or sides.is_meta else [scale * side for side in sides.tolist()]
     return _cached_table(grid, head_dim, tuple(told[:1] if len(set(told)) == 1 else told), device)
 
 
