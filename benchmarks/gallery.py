@@ -94,7 +94,10 @@ ENTRIES = (
     Entry(
         "edit",
         "The first film in another colour.",
-        (CROSS.replace("yellow", "red"), "task=edit", "video=text_to_video.mp4"),
+        (
+            CROSS.replace("yellow", "red"),
+            *("task=edit", "video=text_to_video.mp4", f"task.of={CROSS}", "task.strength=0.25", "guidance=6"),
+        ),
     ),
     Entry(
         "inpaint",

@@ -99,7 +99,7 @@ JOBS: Mapping[str, Job] = {
         ),
     ),
     "edit": Job(
-        ("task=edit",),
+        ("task=edit", "task.strength=0.25", "guidance=6"),
         (
             Figure("all", "the colour is the new one, the motion the old one", 0.85),
             Figure("colour", "the colour"),

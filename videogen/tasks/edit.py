@@ -24,7 +24,7 @@ class Edit(TaskBase):
         ValueError: a strength that isn't above 0 and up to 1.
     """
 
-    strength: float = 0.5
+    strength: float = 0.3
     of: str = ""
 
     def __post_init__(self) -> None:
