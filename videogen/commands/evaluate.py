@@ -80,7 +80,9 @@ def samples_of(config: Mapping[str, Any]) -> int:
 def judged(pipeline: TextToVideo, batch: Sequence[tuple[int, Case]]) -> list[dict[str, Any]]:
     """The films of some cases, each with a seed, and what is to be said of them."""
     seeds, cases = [seed for seed, _ in batch], [case for _, case in batch]
-    references = {name: torch.stack([case.references[name] for case in cases]) for name in cases[0].references}
+    references: dict[str, Any] = {
+        name: torch.stack([case.references[name] for case in cases]) for name in cases[0].references
+    }
     films = pipeline([case.prompt for case in cases], seed=seeds, **references)
     return [
         {"prompt": case.prompt, "seed": seed, **case.judge(film)}

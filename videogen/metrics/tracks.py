@@ -61,4 +61,5 @@ def distances(path: Path | None, truth: Path) -> Float[Tensor, " t"]:
     """How far off the truth a path is in each frame; `ABSENT` where it, or the object as a whole, isn't there."""
     if path is None:
         return torch.full((len(truth),), ABSENT, dtype=torch.float64)
-    return (path - truth).norm(dim=1).nan_to_num(ABSENT)
+    off: Tensor = (path - truth).norm(dim=1)
+    return off.nan_to_num(ABSENT)

@@ -59,4 +59,5 @@ class Connect(TaskBase):
 
 def _shares(frames: int, between: slice) -> Tensor:
     """How much of the other film there is in each frame, (T,): from 0 to 1, evenly, over those between."""
-    return ((torch.arange(frames) - between.start + 1) / (between.stop - between.start + 1)).clamp(0, 1)
+    shares: Tensor = ((torch.arange(frames) - between.start + 1) / (between.stop - between.start + 1)).clamp(0, 1)
+    return shares

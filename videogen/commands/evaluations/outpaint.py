@@ -14,6 +14,7 @@ from videogen.data.shapes import caption
 from videogen.metrics.shapes import adherence
 from videogen.tasks import Known, Request
 from videogen.tasks.outpaint import Outpaint
+from videogen.vae import VAESpec
 
 #: mean absolute difference in [-1, 1] from which on what is around isn't the ground
 PLAIN = 0.1
@@ -38,8 +39,10 @@ def what_is_known(task: Outpaint, film: Tensor) -> Known:
         asked.append(known)
         return known.film
 
-    # of the request the task reads the film and its length alone
-    task.run(Request([""], film.shape[1], *film.shape[2:], spec=None, video=film[None]), sample)  # type: ignore[arg-type]
+    _, frames, height, width = film.shape
+    # of the request the task reads the film and its length alone, and nothing of a VAE
+    spec = VAESpec(3, 1, 1, True, (), ())
+    task.run(Request([""], frames, height, width, spec, video=film[None]), sample)
     return asked[0]
 
 
