@@ -35,7 +35,8 @@ def what_is_known(task: Outpaint, film: Tensor) -> Known:
     """What the task asks its sampler to keep."""
     asked: list[Known] = []
 
-    def sample(num_frames: int, *, known: Known, **_: Any) -> Tensor:
+    def sample(num_frames: int, *, known: Known | None = None, **_: Any) -> Tensor:
+        assert known is not None
         asked.append(known)
         return known.film
 
