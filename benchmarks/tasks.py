@@ -63,7 +63,7 @@ JOBS: Mapping[str, Job] = {
         ),
     ),
     "extend": Job(
-        ("task=extend", "task.length=25"),
+        ("task=extend", "task.length=25", "guidance=1"),
         (
             Figure("off_px", "new frames off the straight line, px", 1.5, most=True, share=False),
             Figure("off_px_a_frame", "… off its velocity, px a frame", share=False),
@@ -71,7 +71,7 @@ JOBS: Mapping[str, Job] = {
         ),
     ),
     "backward": Job(
-        ("task=extend", "task.length=25", "task.direction=backward"),
+        ("task=extend", "task.length=25", "task.direction=backward", "guidance=1"),
         (
             Figure("off_px", "new frames off the straight line, px", 1.5, most=True, share=False),
             Figure("on", "less than 1.5 px, and 0.25 px a frame", 0.9),
