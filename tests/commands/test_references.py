@@ -23,7 +23,7 @@ def film(frames: int, height: int = 64, width: int = 64) -> Tensor:
 
 def config(**given: Any) -> dict[str, Any]:
     nothing = dict.fromkeys(("image", "last_image", "video", "other", "mask"))
-    return {"height": 64, "width": 64, "fps": 8} | nothing | given
+    return {"height": 64, "width": 64, "fps": 8, "task": {"name": "text_to_video"}} | nothing | given
 
 
 @pytest.mark.parametrize(
