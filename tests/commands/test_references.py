@@ -53,7 +53,7 @@ def test_films_of_another_size_and_rate_are_fitted_and_said(tmp_path: Path, caps
     assert torch.equal(found["other"], read_video(tmp_path / "same.mp4").frames)
     said = capsys.readouterr().err
     assert "fast.mp4 of 96x48 is cut and resized to 64x64" in said
-    assert "fast.mp4 of 24 frames a second is resampled to fps=8: 8 of its 24 frames" in said
+    assert "fast.mp4 of 24 frames a second is resampled to 8: 8 of its 24 frames" in said
     assert "same.mp4" not in said
 
 
