@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from dit_goldens import FIXTURES, built, error
-from safetensors.torch import load_file
+from dit_goldens import FIXTURES, built, case, error
 from torch import Tensor
 
 from videogen.checkpoints.published import families
@@ -49,12 +48,6 @@ def model(config: dict[str, Any], weights: dict[str, Tensor]) -> DiT:
     return model
 
 
-def case(name: str) -> tuple[dict[str, Tensor], Tensor]:
-    numbers = load_file(FOLDER / "io.safetensors")
-    start = f"in.{name}."
-    return {k.removeprefix(start): v for k, v in numbers.items() if k.startswith(start)}, numbers[f"out.{name}.out"]
-
-
 def condition(given: dict[str, Tensor]) -> Condition:
     return Condition(
         text=given["y"][:, 0], text_mask=given["mask"].bool(), fps=given["fps"], size=given["size"].expand(2, 2)
@@ -64,7 +57,7 @@ def condition(given: dict[str, Tensor]) -> Condition:
 @pytest.mark.parametrize("name", ["plain", "odd", "still", "told"])
 @torch.no_grad()
 def test_it_equals_the_original(model: DiT, name: str) -> None:
-    given, wanted = case(name)
+    given, wanted = case(FOLDER.name, name)
     told = given.get("x_mask")
     timestep = given["timestep"] if told is None else torch.where(told, given["timestep"][:, None], 0.0)
     # frames that are known are at time 0; what the original predicts of them sees the size once more, and nobody asks
@@ -84,7 +77,7 @@ def test_every_tensor_goes_back_as_it_came(config: dict[str, Any], weights: dict
 
 @torch.no_grad()
 def test_size_length_and_rate_matter_and_the_rate_has_a_default(model: DiT) -> None:
-    given, _ = case("plain")
+    given, _ = case(FOLDER.name, "plain")
     whole = condition(given)
     wanted = model(given["x"], given["timestep"], whole)
     # 24, as in the case
@@ -100,7 +93,7 @@ def test_size_length_and_rate_matter_and_the_rate_has_a_default(model: DiT) -> N
 
 @torch.no_grad()
 def test_a_padded_clip_is_told_its_own_length(model: DiT) -> None:
-    given, _ = case("plain")
+    given, _ = case(FOLDER.name, "plain")
     whole = condition(given)
     valid = torch.ones(2, 3, 4, 6, dtype=torch.bool)
     valid[1, 2:] = False

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from dit_goldens import FIXTURES, built, error
-from safetensors.torch import load_file
+from dit_goldens import FIXTURES, built, case, error
 from seeded import seeded
 from torch import Tensor
 
@@ -40,12 +39,6 @@ def model(config: dict[str, Any], weights: dict[str, Tensor]) -> DiT:
     return model
 
 
-def case(name: str) -> tuple[dict[str, Tensor], Tensor]:
-    numbers = load_file(FOLDER / "io.safetensors")
-    start = f"in.{name}."
-    return {k.removeprefix(start): v for k, v in numbers.items() if k.startswith(start)}, numbers[f"out.{name}.out"]
-
-
 def conditioned(given: dict[str, Tensor]) -> Condition:
     batch, mask, known = len(given["x"]), given.get("mask"), {}
     if "cond" in given:
@@ -64,7 +57,7 @@ def conditioned(given: dict[str, Tensor]) -> Condition:
 @pytest.mark.parametrize("name", CASES)
 @torch.no_grad()
 def test_it_equals_the_original(model: DiT, name: str) -> None:
-    given, wanted = case(name)
+    given, wanted = case(FOLDER.name, name)
     # their times run to 1000, exact in float64 once they are divided
     timestep, told = given["timestep"].double() / 1000, given.get("x_mask")
     where = None if told is None else told[:, None, :, None, None]
@@ -76,7 +69,7 @@ def test_it_equals_the_original(model: DiT, name: str) -> None:
 @torch.no_grad()
 def test_known_frames_and_what_they_read_show(model: DiT) -> None:
     """Or the test above would hold without them."""
-    given, wanted = case("i2v")
+    given, wanted = case(FOLDER.name, "i2v")
     condition, timestep = conditioned(given), given["timestep"].double() / 1000
     blind = dataclasses.replace(condition, known=None, known_mask=None)
     assert error(model(given["x"], timestep, blind), wanted) > 1e-2
@@ -92,7 +85,7 @@ def test_known_frames_and_what_they_read_show(model: DiT) -> None:
 
 @torch.no_grad()
 def test_what_is_remembered_of_a_text_is_not_taken_for_that_of_none(model: DiT) -> None:
-    given, wanted = case("loop")
+    given, wanted = case(FOLDER.name, "loop")
     condition, timestep = conditioned(given), given["timestep"].double() / 1000
     first, again = (model(given["x"], timestep, condition) for _ in range(2))
     assert torch.equal(first, again)
@@ -110,7 +103,7 @@ def test_every_tensor_goes_back_as_it_came(config: dict[str, Any], weights: dict
 
 def test_clips_of_one_batch_may_have_other_sizes(model: DiT) -> None:
     """The original takes the size of the first for all."""
-    given, _ = case("plain")
+    given, _ = case(FOLDER.name, "plain")
     timestep, condition = given["timestep"].double() / 1000, conditioned(given)
     sizes = torch.tensor([[700.0, 300.0], [64.0, 512.0]])
     with torch.no_grad():
@@ -129,7 +122,7 @@ def test_what_is_not_implemented_is_refused(config: dict[str, Any], model: DiT) 
         LAYOUT.knobs(config | {"kernel_size": [2, 2, 4]}, ())
     with pytest.raises(ValueError, match=r"read the model.s own text for none: set denoiser\.null_tokens above 0"):
         DiT(4, 8, choose(cross="known_null"), dim=24, depth=1, num_heads=2)
-    given, _ = case("i2v")
+    given, _ = case(FOLDER.name, "i2v")
     condition, timestep = conditioned(given), given["timestep"].double() / 1000
     long = dataclasses.replace(condition, text=torch.randn(2, 8, 16), text_mask=None)
     with pytest.raises(ValueError, match="a text of 8 tokens, and the model's own has 7: shorten it"):

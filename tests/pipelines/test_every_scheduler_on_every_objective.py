@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
 import torch
-from torch import Generator, Tensor
+from exact_network import MEAN, SPREAD, exact_network
+from torch import Generator
 
 from videogen.pipelines.bridge import Bridge
-from videogen.schedulers import SCHEDULERS, NoiseSchedule, Prediction
+from videogen.schedulers import SCHEDULERS, Prediction
 
-MEAN, SPREAD, COUNT = 0.7, 0.5, 1024
+COUNT = 1024
 #: what an objective is trained on; an epsilon tells nothing where no signal is left
 OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     f"{name} of {prediction}{', zero terminal SNR' if zero else ''}": (
@@ -23,18 +23,6 @@ OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     for prediction in get_args(Prediction)
     if prediction != "epsilon" or not (zero or name == "rectified_flow")
 }
-
-
-def exact_network(noise: NoiseSchedule) -> Callable[[Tensor, Tensor], Tensor]:
-    """What a perfect network predicts for independent normal values of MEAN and SPREAD."""
-
-    def network(sample: Tensor, time: Tensor) -> Tensor:
-        alpha, sigma = noise.alpha_sigma(time)
-        gain = alpha * SPREAD**2 / (alpha**2 * SPREAD**2 + sigma**2)
-        x0 = MEAN + gain * (sample - alpha * MEAN)
-        return noise.join(x0, noise.noise_of(x0, sample, time), time)
-
-    return network
 
 
 def pairs() -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from exact_network import MEAN, SPREAD, exact_network
 from torch import Generator, Tensor
 
 from videogen.schedulers import SCHEDULERS, NoiseSchedule, Scheduler
@@ -16,7 +17,6 @@ from videogen.schedulers.ddpm import DDPM
 from videogen.schedulers.edm import EDM
 from videogen.schedulers.rectified_flow import RectifiedFlow
 
-MEAN, SPREAD = 0.7, 0.5
 NOISES: dict[str, Callable[[], NoiseSchedule]] = {
     "flow": lambda: RectifiedFlow(prediction="v"),
     "chain": DDPM,
@@ -59,18 +59,6 @@ ORDERS: list[tuple[str, dict[str, Any], int]] = [
 
 def build(name: str, noise: str, **knobs: Any) -> Scheduler:
     return SCHEDULERS.build(name, *([] if noise == "own" else [NOISES[noise]()]), **knobs)
-
-
-def exact_network(noise: NoiseSchedule) -> Callable[[Tensor, Tensor], Tensor]:
-    """What a perfect network predicts for normal values of MEAN and SPREAD."""
-
-    def network(sample: Tensor, time: Tensor) -> Tensor:
-        alpha, sigma = noise.alpha_sigma(time)
-        gain = alpha * SPREAD**2 / (alpha**2 * SPREAD**2 + sigma**2)
-        x0 = MEAN + gain * (sample - alpha * MEAN)
-        return noise.join(x0, noise.noise_of(x0, sample, time), time)
-
-    return network
 
 
 def at(noise: NoiseSchedule, time: Tensor, quantiles: Tensor) -> Tensor:

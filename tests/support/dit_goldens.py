@@ -18,6 +18,13 @@ from videogen.checkpoints.published import recognise
 FIXTURES = Path(__file__).parents[1] / "dit" / "fixtures"
 
 
+def case(folder: str, name: str) -> tuple[dict[str, Tensor], Tensor]:
+    """What went into one case of a fixture, `in.<case>.<input>`, and what came out, `out.<case>.out`."""
+    numbers = load_file(FIXTURES / folder / "io.safetensors")
+    start = f"in.{name}."
+    return {k.removeprefix(start): v for k, v in numbers.items() if k.startswith(start)}, numbers[f"out.{name}.out"]
+
+
 class Golden(NamedTuple):
     """A published implementation on random weights: what went in and what came out, case by case."""
 

@@ -19,7 +19,7 @@ def make_request(
     """The request, with its references brought to one film a sentence.
 
     Args:
-        references: those of `videogen.tasks.REFERENCES` that are given, None for the others: `image` as `given_frames`
+        references: those of image, video, other and mask that are given, None for the others: `image` as `given_frames`
             takes it, films (3, T, H, W) or (B, 3, T, H, W), a mask (H, W) or (T, H, W), bool.
 
     Raises:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from videogen.vae import VAESpec
 
-#: what a request may bring beside its sentences
-REFERENCES = ("image", "video", "other", "mask")
 #: pixels (B * T * H * W) of films made at once: 32 s of 480p at 16 fps
 MAX_PIXELS = 2**28
 
