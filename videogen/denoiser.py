@@ -66,10 +66,10 @@ class Condition:
 
     def to(self, device: Any, dtype: Any = None) -> Condition:
         """The same on a device, with the tokens, vectors and latents in it in another dtype; numbers keep theirs."""
-        return dataclasses.replace(
-            self,
-            **{name: tensor.to(device, dtype if name in FEATURES else None) for name, tensor in self.given().items()},
-        )
+        moved: dict[str, Any] = {
+            name: tensor.to(device, dtype if name in FEATURES else None) for name, tensor in self.given().items()
+        }
+        return dataclasses.replace(self, **moved)
 
     def require_subset(self, model: str, supported: frozenset[str]) -> None:
         """Raise ValueError naming each field that is set and that `model` would ignore."""

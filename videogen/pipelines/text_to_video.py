@@ -75,9 +75,9 @@ class TextToVideo:
             precision: dtype of the denoiser's weights and of those of the encoders of text and images; None leaves them
                 as they are. The VAE stays as it is: it takes little beside them, and half precision shows in its films.
         """
-        self.vae.to(device)  # type: ignore[attr-defined]
-        for part in (self.denoiser, self.text, self.vision):
-            part.to(device, precision)  # type: ignore[attr-defined]
+        for part in (self.denoiser, self.text, self.vision, self.vae):
+            if isinstance(part, nn.Module):
+                part.to(device, None if part is self.vae else precision)
         return self
 
     @property

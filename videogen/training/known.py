@@ -27,5 +27,5 @@ def draw_known(clips: int, frames: int, share: float, source: Generator) -> Bool
     ahead = torch.where(kind == 2, 0, torch.where(kind == 3, (count + 1) // 2, count))
     place = torch.arange(frames)
     ends = (place < ahead) | (place >= frames - (count - ahead))
-    known = torch.where(kind == 4, shuffled < count, ends)
-    return known & (chosen < share) & (frames > 1)
+    known: Tensor = torch.where(kind == 4, shuffled < count, ends) & (chosen < share)
+    return known & (frames > 1)
