@@ -21,7 +21,7 @@ from videogen.training.draw import Shape, draw_shape, generator
 from videogen.training.settings import TrainSettings
 
 # clips of one shape that are encoded together
-CHUNK = 16
+CHUNK = 32
 
 
 class LatentCache:
