@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
+import multiprocessing
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,18 @@ import torch
 from videogen.profiling.tables import markdown_table
 from videogen.profiling.timing import Timing, interleaved
 
-__all__ = ["RESULTS", "Timing", "ceilings", "compare", "facts", "interleaved", "markdown_table", "plot_bars", "write"]
+__all__ = [
+    "RESULTS",
+    "Timing",
+    "ceilings",
+    "compare",
+    "compile_ahead",
+    "facts",
+    "interleaved",
+    "markdown_table",
+    "plot_bars",
+    "write",
+]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -34,6 +47,29 @@ def ceilings(device: str, dtype: torch.dtype, *, rounds: int = 5) -> dict[str, f
         "gemm_gflops": 2e-6 * size**3 / timing["gemm"].median,
         "copy_gbs": 2e-6 * source.nbytes / timing["copy"].median,
     }
+
+
+def compile_ahead(calls: Sequence[Callable[[], object]], processes: int | None = None) -> None:
+    """Make each call once, in processes beside each other, so that what it compiles lies in the caches on disk.
+
+    What fails there fails here again, where it is told. With CUDA in use already nothing happens: a process that has
+    used it has no children who can.
+    """
+    if torch.cuda.is_initialized():
+        return
+    count = min(len(calls), processes or os.cpu_count() or 1)
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_call_all, args=(calls[i::count],)) for i in range(count)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+
+def _call_all(calls: Sequence[Callable[[], object]]) -> None:
+    for call in calls:
+        with contextlib.suppress(Exception):
+            call()
 
 
 def facts(device: str) -> dict[str, Any]:
