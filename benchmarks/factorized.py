@@ -155,7 +155,7 @@ def main() -> None:
     columns = ["layout", "dtype", "what", "way", "error", "ms", "p20", "p80", "wall ms", "speed-up", "status"]
     report = {"facts": facts(options.device), "rows": rows, "shape": vars(options)}
     report["ceilings"] = {dtype: ceilings(options.device, getattr(torch, dtype)) for dtype in options.dtypes}
-    stem = f"factorized_{options.device}" + ("_backward" if options.backward else "")
+    stem = f"factorized_{options.device}{options.suffix}" + ("_backward" if options.backward else "")
     shape = f"batch {options.batch}, T={options.frames}, S={options.positions}, width {options.width}"
     for dtype in options.dtypes:
         for name in options.layouts:
@@ -193,6 +193,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--positions", type=int, default=1024, help="tokens of a frame")
     parser.add_argument("--width", type=int, default=1152)
     parser.add_argument("--heads", type=int, default=16)
+    parser.add_argument("--suffix", default="", help="of the files with results")
     parser.add_argument("--ways", nargs="+", help="default: all; rearranged is what they are compared with")
     parser.add_argument("--backward", action="store_true", help="forward and backward")
     parser.add_argument("--rounds", type=int, default=9, help="samples of each way")

@@ -193,7 +193,8 @@ def measure(name: str, head_dim: int, options: argparse.Namespace, beside: dict[
 def main() -> None:
     options = parse()
     forms = [(name, size, tile) for size in options.head_dims for name in options.passes for tile in tiles(name, size)]
-    compile_ahead([functools.partial(try_out, *form, options.dtype, small(options.shape)) for form in forms])
+    if not options.no_ahead:
+        compile_ahead([functools.partial(try_out, *form, options.dtype, small(options.shape)) for form in forms])
     if options.compile_only:
         return
     dtype = getattr(torch, options.dtype)
@@ -228,6 +229,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--shape", nargs=3, type=int, default=[2, 24, 8192], help="batch, heads, tokens")
     parser.add_argument("--dtype", choices=["bfloat16", "float16"], default="bfloat16")
     parser.add_argument("--rounds", type=int, default=5, help="samples of each tile")
+    parser.add_argument("--no-ahead", action="store_true", help="compile nothing beforehand")
     parser.add_argument("--compile-only", action="store_true", help="fill the caches on disk and time nothing")
     return parser.parse_args()
 

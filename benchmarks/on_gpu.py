@@ -1,0 +1,267 @@
+"""All that there is to know of this card: the kernels' tests, then every benchmark of theirs, within a time.
+
+    python benchmarks/on_gpu.py
+    python benchmarks/on_gpu.py --seconds 150 --copy /tmp/found --parts tests tiles attention
+
+Results go to benchmarks/results/*_cuda.{json,md,png}, the log of each part beside them in --copy, and a summary to the
+terminal. What the parts compile is compiled beforehand, in processes beside each other, while nothing is timed; a part
+that fails or outlasts its time says so, and the next one goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import harness
+
+ROOT = Path(__file__).parent.parent
+#: benchmarks that keep the folder of results under a name of their own
+WRITERS = ("harness", "attention", "factorized", "suite")
+#: characters of the summary
+MOST = 9500
+
+
+class Part(NamedTuple):
+    """A benchmark with its options.
+
+    Args:
+        name: of the part.
+        module: of benchmarks/.
+        options: of its command line.
+        ahead: options of the calls that fill the caches on disk, each in a process of its own.
+        report: stem of its report.
+        seconds: that it may take.
+    """
+
+    name: str
+    module: str
+    options: Sequence[str]
+    ahead: Sequence[Sequence[str]]
+    report: str
+    seconds: float
+
+
+def parts() -> list[Part]:
+    """In the order of their weight."""
+    bf16, once = ["--device", "cuda", "--dtypes", "bfloat16"], ["--rounds", "1"]
+    found = []
+    sweep = ["--rounds", "3"]
+    ahead = [[*sweep, "--compile-only"]]
+    found.append(Part("tiles", "tiles", [*sweep, "--no-ahead"], ahead, "tiles_cuda", 45))
+    shapes = ["dense-128", "dense-64", "dense-4k", "osp-full", "cogvideox-2b", "wan-1.3b", "wan-1.3b-text"]
+    shapes += ["latte-spatial", "latte-temporal", "stdit-text"]
+    kernels = ["--kernels", "sdpa", "sdpa:flash", "sdpa:cudnn", "sdpa:efficient", "triton", "triton:descriptors"]
+    ours = [*once, "--kernels", "triton", "triton:descriptors"]
+    for back, seconds in ([], 25), (["--backward"], 30):
+        options = [*bf16, *kernels, "--rounds", "5", *back]
+        ahead = [[*options, *ours, "--shapes", shape] for shape in shapes]
+        report = "attention_cuda" + ("_backward" if back else "")
+        found.append(Part(report, "attention", [*options, "--shapes", *shapes], ahead, report, seconds))
+    sizes = {
+        "": ["--batch", "2", "--frames", "16", "--positions", "1024", "--width", "1152", "--heads", "16"],
+        "_osp": ["--batch", "2", "--frames", "29", "--positions", "1200", "--width", "2304", "--heads", "24"],
+    }
+    for suffix, size in sizes.items():
+        for back in ([], ["--backward"]):
+            options = [*bf16, *size, *back, "--suffix", suffix, "--rounds", "5"]
+            layouts = ["temporal", "spatial", "single skip", "group skip"]
+            ahead = [[*options, *once, "--layouts", *pair] for pair in (layouts[:2], layouts[2:])]
+            report = "factorized_cuda" + suffix + ("_backward" if back else "")
+            found.append(Part(report, "factorized", [*options, "--layouts", *layouts], ahead, report, 20))
+    for back in ([], ["--backward"]):
+        options = [*bf16, "--shapes", "opensora-1.2", "osp-1.3", "wan-1.3b", *back, "--rounds", "7"]
+        quick = [*options, *once, "--ways", "torch", "triton"]
+        ways = [[*options, *once, "--ways", "compiled", "--shapes", shape] for shape in ("opensora-1.2", "osp-1.3")]
+        report = "fused_ops_cuda" + ("_backward" if back else "")
+        found.append(Part(report, "fused_ops", options, [quick, *ways], report, 40))
+    options = [*bf16, "--shapes", "wan-1.3b", "osp-1.3", "--ways", "block_sparse", "--rounds", "5"]
+    options += ["--densities", "0.05", "0.1", "0.2", "0.3", "0.4", "1.0"]
+    found.append(Part("block_sparse", "block_sparse", options, [[*options, *once]], "block_sparse_cuda", 30))
+    for back in ([], ["--backward"]):
+        options = [*bf16, "--shapes", "latte-256", "osp-1.3", "wan-1.3b", *back, "--no-compiled", "--rounds", "5"]
+        report = "block_cuda" + ("_backward" if back else "")
+        names = ["full3d", "factorized", "skiparse", "sliding_tile"]
+        ahead = [[*options, *once, "--blocks", name] for name in names]
+        found.append(Part(report, "block", [*options, "--blocks", *names], ahead, report, 30))
+    return found
+
+
+def forked(run: Callable[[], None], log: Path) -> multiprocessing.Process:
+    """A process whose output goes to a file; this one has imported everything and not touched the card."""
+
+    def inside() -> None:
+        with log.open("a", encoding="utf-8") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        run()
+
+    process: Any = multiprocessing.get_context("fork").Process(target=inside)
+    process.start()
+    return process  # type: ignore[no-any-return]
+
+
+def run_module(module: str, options: Sequence[str], results: Path) -> None:
+    """The command line of a benchmark in this process, its results in a folder."""
+    for name in WRITERS:
+        vars(importlib.import_module(name))["RESULTS"] = results
+    sys.argv = [f"{module}.py", *options]
+    importlib.import_module(module).main()
+
+
+def compile_ahead(chosen: Sequence[Part], seconds: float, logs: Path) -> str:
+    """Run all parts once, as many at a time as there are processors, for the caches on disk."""
+    start, waiting = time.monotonic(), [(part, options) for part in chosen for options in part.ahead]
+    count, running = len(waiting), list[tuple[multiprocessing.Process, str]]()
+    failed, room = [], max(2, (os.cpu_count() or 2) - 2)
+    scratch = Path(tempfile.mkdtemp())
+    while waiting or running:
+        late = time.monotonic() - start > seconds
+        for process, name in list(running):
+            if process.is_alive() and late:
+                process.kill()
+            if not process.is_alive():
+                process.join()
+                running.remove((process, name))
+                failed += [name] * bool(process.exitcode)
+        if late and waiting:
+            failed += [part.name for part, _ in waiting]
+            waiting = []
+        while waiting and len(running) < room:
+            part, options = waiting.pop(0)
+            folder = scratch / f"{len(waiting)}"
+            folder.mkdir()
+
+            def work(part: Part = part, options: Sequence[str] = options, folder: Path = folder) -> None:
+                run_module(part.module, options, folder)
+
+            running.append((forked(work, logs / f"ahead_{part.name.replace(' ', '_')}.log"), part.name))
+        time.sleep(0.05)
+    told = f"; failed or late: {', '.join(dict.fromkeys(failed))}" if failed else ""
+    return f"{count} runs compiled ahead in {time.monotonic() - start:.0f} s{told}"
+
+
+def run_part(part: Part, seconds: float, logs: Path) -> str:
+    """One part in a process of its own; how it went."""
+    start, log = time.monotonic(), logs / f"{part.name.replace(' ', '_')}.log"
+    process = forked(lambda: run_module(part.module, part.options, harness.RESULTS), log)
+    process.join(max(1.0, seconds))
+    took = f"{time.monotonic() - start:.0f} s"
+    if process.is_alive():
+        process.kill()
+        process.join()
+        return f"{part.name}: cut off after {took}"
+    if process.exitcode:
+        return f"{part.name}: FAILED after {took}\n{tail(log, 6)}"
+    return f"{part.name}: {took}"
+
+
+def tail(log: Path, lines: int) -> str:
+    text = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return "\n".join(f"    {line[:180]}" for line in text[-lines:])
+
+
+def run_tests(seconds: float, logs: Path) -> str:
+    """The kernels' tests on this card, a process a core."""
+    start, log = time.monotonic(), logs / "tests.log"
+    files = ["tests/kernels/test_on_gpu.py", "tests/kernels/test_fused_on_gpu.py"]
+    command = [sys.executable, "-m", "pytest", *files, "-m", "gpu", "-p", "no:cacheprovider", "--dist", "worksteal"]
+    command += ["-W", "default", "--tb=short", "--show-capture=no", "--durations=8"]
+    # threads of the compiler would be processes beside as many others; checks of shapes are nothing for a compiler
+    settings = {"JAXTYPING_DISABLE": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, **settings, "PYTHONPATH": paths}
+    with log.open("w", encoding="utf-8") as file:
+        try:
+            subprocess.run(command, cwd=ROOT, env=environment, stdout=file, stderr=file, timeout=seconds, check=False)
+        except subprocess.TimeoutExpired:
+            file.write("\ncut off\n")
+    text = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    wrong = [line for line in text if line.startswith(("FAILED", "ERROR"))]
+    said = [line for line in text if " passed" in line or " failed" in line or line == "cut off"]
+    reasons = list(dict.fromkeys(line.strip()[:200] for line in text if line.startswith("E  ")))
+    report = [f"tests: {'; '.join(said) or 'nothing said, see tests.log'} ({time.monotonic() - start:.0f} s)"]
+    report += [line.replace("tests/kernels/", "")[:170] for line in wrong[:14]]
+    report += reasons[:8] or ([] if said else [tail(log, 8)])
+    return "\n".join(report)
+
+
+def main() -> None:
+    options, start = parse(), time.monotonic()
+    harness.RESULTS.mkdir(exist_ok=True)
+    logs = Path(options.copy) if options.copy else Path(tempfile.mkdtemp())
+    logs.mkdir(parents=True, exist_ok=True)
+    chosen = [part for part in parts() if not options.parts or part.module in options.parts]
+    # imported once, for all the processes that follow
+    for name in dict.fromkeys((*WRITERS, *(part.module for part in chosen))):
+        importlib.import_module(name)
+    lines = [f"imports: {time.monotonic() - start:.0f} s"]
+
+    def left() -> float:
+        return float(options.seconds) - (time.monotonic() - start) - 4
+
+    if not options.parts or "tests" in options.parts:
+        lines.append(run_tests(min(options.tests_seconds, left()), logs))
+        print(lines[-1], flush=True)
+    if not options.no_ahead:
+        lines.append(compile_ahead(chosen, min(options.ahead_seconds, left()), logs))
+        print(lines[-1], flush=True)
+    for part in chosen:
+        lines.append(run_part(part, min(part.seconds, left()), logs) if left() > 3 else f"{part.name}: no time left")
+        print(lines[-1], flush=True)
+    text = "\n".join([*lines, *summary(chosen)])
+    (logs / "summary.txt").write_text(text, encoding="utf-8")
+    if options.copy:
+        pack(Path(options.copy))
+    print("\n=== summary ===\n" + text[:MOST], flush=True)
+
+
+def pack(folder: Path) -> None:
+    """Results and logs as one file each in a folder."""
+    with tarfile.open(folder / "results.tar.gz", "w:gz") as archive:
+        for path in sorted(harness.RESULTS.glob("*_cuda*")):
+            archive.add(path, path.name)
+    logs = sorted(folder.glob("*.log"))
+    with (folder / "all.txt").open("w", encoding="utf-8") as whole:
+        for log in logs:
+            whole.write(f"##### {log.name}\n{log.read_text(encoding='utf-8', errors='replace')}\n")
+            log.unlink()
+
+
+def summary(chosen: Sequence[Part]) -> list[str]:
+    """A few lines of each report."""
+    from summaries import SUMMARIES
+
+    lines: list[str] = []
+    for part in chosen:
+        path = harness.RESULTS / f"{part.report}.json"
+        if path.exists():
+            report = json.loads(path.read_text(encoding="utf-8"))
+            lines += [f"--- {part.report}", *SUMMARIES[part.module](report)]
+    return lines
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=1800, help="that all of it may take")
+    parser.add_argument("--tests-seconds", type=float, default=300)
+    parser.add_argument("--ahead-seconds", type=float, default=300)
+    parser.add_argument("--no-ahead", action="store_true", help="compile nothing beforehand")
+    parser.add_argument("--parts", nargs="+", choices=["tests", *dict.fromkeys(part.module for part in parts())])
+    parser.add_argument("--copy", metavar="DIR", help="a folder for results.tar.gz, the log and the summary")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
