@@ -15,6 +15,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -37,15 +38,13 @@ class Part(NamedTuple):
     """A benchmark with its options.
 
     Args:
-        name: of the part.
         module: of benchmarks/.
         options: of its command line.
         ahead: options of the calls that fill the caches on disk, each in a process of its own.
-        report: stem of its report.
+        report: stem of its report, which is the part's name too.
         seconds: that it may take.
     """
 
-    name: str
     module: str
     options: Sequence[str]
     ahead: Sequence[Sequence[str]]
@@ -53,49 +52,59 @@ class Part(NamedTuple):
     seconds: float
 
 
-def parts() -> list[Part]:
-    """In the order of their weight."""
-    bf16, once = ["--device", "cuda", "--dtypes", "bfloat16"], ["--rounds", "1"]
-    found = []
+def parts(compiled: bool = True) -> list[Part]:
+    """In the order of their weight; `compiled`: with what torch.compile makes of torch's operators.
+
+    Of a benchmark with and without a backward pass only the one with it runs ahead: it compiles both.
+    """
+    bf16, once, found = ["--device", "cuda", "--dtypes", "bfloat16"], ["--rounds", "1"], list[Part]()
     sweep = ["--rounds", "3"]
-    ahead = [[*sweep, "--compile-only"]]
-    found.append(Part("tiles", "tiles", [*sweep, "--no-ahead"], ahead, "tiles_cuda", 45))
+    found.append(Part("tiles", [*sweep, "--no-ahead"], [[*sweep, "--compile-only"]], "tiles_cuda", 45))
+
     shapes = ["dense-128", "dense-64", "dense-4k", "osp-full", "cogvideox-2b", "wan-1.3b", "wan-1.3b-text"]
     shapes += ["latte-spatial", "latte-temporal", "stdit-text"]
-    kernels = ["--kernels", "sdpa", "sdpa:flash", "sdpa:cudnn", "sdpa:efficient", "triton", "triton:descriptors"]
-    ours = [*once, "--kernels", "triton", "triton:descriptors"]
-    for back, seconds in ([], 25), (["--backward"], 30):
-        options = [*bf16, *kernels, "--rounds", "5", *back]
-        ahead = [[*options, *ours, "--shapes", shape] for shape in shapes]
-        report = "attention_cuda" + ("_backward" if back else "")
-        found.append(Part(report, "attention", [*options, "--shapes", *shapes], ahead, report, seconds))
+    ours = ["triton", "triton:descriptors"]
+    options = [*bf16, "--rounds", "5", "--shapes", *shapes]
+    options += ["--kernels", "sdpa", "sdpa:flash", "sdpa:cudnn", "sdpa:efficient", *ours]
+    ahead = [[*options, *once, "--backward", "--kernels", *ours, "--shapes", shape] for shape in shapes]
+    found += both("attention", options, ahead, "attention_cuda", 30)
+
+    layouts = ["temporal", "spatial", "single skip", "group skip"]
     sizes = {
         "": ["--batch", "2", "--frames", "16", "--positions", "1024", "--width", "1152", "--heads", "16"],
         "_osp": ["--batch", "2", "--frames", "29", "--positions", "1200", "--width", "2304", "--heads", "24"],
     }
     for suffix, size in sizes.items():
-        for back in ([], ["--backward"]):
-            options = [*bf16, *size, *back, "--suffix", suffix, "--rounds", "5"]
-            layouts = ["temporal", "spatial", "single skip", "group skip"]
-            ahead = [[*options, *once, "--layouts", *pair] for pair in (layouts[:2], layouts[2:])]
-            report = "factorized_cuda" + suffix + ("_backward" if back else "")
-            found.append(Part(report, "factorized", [*options, "--layouts", *layouts], ahead, report, 20))
-    for back in ([], ["--backward"]):
-        options = [*bf16, "--shapes", "opensora-1.2", "osp-1.3", "wan-1.3b", *back, "--rounds", "7"]
-        quick = [*options, *once, "--ways", "torch", "triton"]
-        ways = [[*options, *once, "--ways", "compiled", "--shapes", shape] for shape in ("opensora-1.2", "osp-1.3")]
-        report = "fused_ops_cuda" + ("_backward" if back else "")
-        found.append(Part(report, "fused_ops", options, [quick, *ways], report, 40))
-    options = [*bf16, "--shapes", "wan-1.3b", "osp-1.3", "--ways", "block_sparse", "--rounds", "5"]
+        options = [*bf16, *size, "--suffix", suffix, "--rounds", "5", "--layouts", *layouts]
+        ahead = [[*options, *once, "--backward", "--layouts", *some] for some in (layouts[:2], layouts[2:])]
+        found += both("factorized", options, ahead, f"factorized_cuda{suffix}", 20)
+
+    ways = ["torch", *["compiled"] * compiled, "triton"]
+    shapes = ["opensora-1.2", "osp-1.3", "wan-1.3b"]
+    options = [*bf16, "--rounds", "7", "--shapes", *shapes, "--ways", *ways]
+    ahead = [[*options, *once, "--backward", "--ways", way, "--shapes", shape] for way in ways[1:] for shape in shapes]
+    found += both("fused_ops", options, ahead, "fused_ops_cuda", 40)
+
+    shapes = ["wan-1.3b", "osp-1.3"]
+    options = [*bf16, "--shapes", *shapes, "--ways", "block_sparse", "--rounds", "5"]
     options += ["--densities", "0.05", "0.1", "0.2", "0.3", "0.4", "1.0"]
-    found.append(Part("block_sparse", "block_sparse", options, [[*options, *once]], "block_sparse_cuda", 30))
-    for back in ([], ["--backward"]):
-        options = [*bf16, "--shapes", "latte-256", "osp-1.3", "wan-1.3b", *back, "--no-compiled", "--rounds", "5"]
-        report = "block_cuda" + ("_backward" if back else "")
-        names = ["full3d", "factorized", "skiparse", "sliding_tile"]
-        ahead = [[*options, *once, "--blocks", name] for name in names]
-        found.append(Part(report, "block", [*options, "--blocks", *names], ahead, report, 30))
-    return found
+    found.append(Part("block_sparse", options, [[*options, *once]], "block_sparse_cuda", 30))
+
+    names = ["full3d", "factorized", "skiparse", "sliding_tile"]
+    options = [*bf16, "--shapes", "latte-256", "osp-1.3", "wan-1.3b", "--rounds", "5", "--blocks", *names]
+    options += [] if compiled else ["--no-compiled"]
+    ahead = [[*options, *once, "--backward", "--blocks", name] for name in names]
+    return [*found, *both("block", options, ahead, "block_cuda", 40)]
+
+
+def both(
+    module: str, options: Sequence[str], ahead: Sequence[Sequence[str]], report: str, seconds: float
+) -> list[Part]:
+    """A benchmark of the forward pass, and of both passes."""
+    return [
+        Part(module, options, ahead, report, seconds),
+        Part(module, [*options, "--backward"], [], f"{report}_backward", seconds),
+    ]
 
 
 def forked(run: Callable[[], None], log: Path) -> multiprocessing.Process:
@@ -110,6 +119,13 @@ def forked(run: Callable[[], None], log: Path) -> multiprocessing.Process:
     process: Any = multiprocessing.get_context("fork").Process(target=inside)
     process.start()
     return process  # type: ignore[no-any-return]
+
+
+def _look_for_a_card() -> None:
+    # elsewhere, since a process that has looked has no children who may use the card
+    import torch
+
+    torch.zeros(1, device="cuda")
 
 
 def run_module(module: str, options: Sequence[str], results: Path) -> None:
@@ -136,7 +152,7 @@ def compile_ahead(chosen: Sequence[Part], seconds: float, logs: Path) -> str:
                 running.remove((process, name))
                 failed += [name] * bool(process.exitcode)
         if late and waiting:
-            failed += [part.name for part, _ in waiting]
+            failed += [part.report for part, _ in waiting]
             waiting = []
         while waiting and len(running) < room:
             part, options = waiting.pop(0)
@@ -146,7 +162,7 @@ def compile_ahead(chosen: Sequence[Part], seconds: float, logs: Path) -> str:
             def work(part: Part = part, options: Sequence[str] = options, folder: Path = folder) -> None:
                 run_module(part.module, options, folder)
 
-            running.append((forked(work, logs / f"ahead_{part.name.replace(' ', '_')}.log"), part.name))
+            running.append((forked(work, logs / f"ahead_{part.report}.log"), part.report))
         time.sleep(0.05)
     told = f"; failed or late: {', '.join(dict.fromkeys(failed))}" if failed else ""
     return f"{count} runs compiled ahead in {time.monotonic() - start:.0f} s{told}"
@@ -154,17 +170,17 @@ def compile_ahead(chosen: Sequence[Part], seconds: float, logs: Path) -> str:
 
 def run_part(part: Part, seconds: float, logs: Path) -> str:
     """One part in a process of its own; how it went."""
-    start, log = time.monotonic(), logs / f"{part.name.replace(' ', '_')}.log"
+    start, log = time.monotonic(), logs / f"{part.report}.log"
     process = forked(lambda: run_module(part.module, part.options, harness.RESULTS), log)
     process.join(max(1.0, seconds))
     took = f"{time.monotonic() - start:.0f} s"
     if process.is_alive():
         process.kill()
         process.join()
-        return f"{part.name}: cut off after {took}"
+        return f"{part.report}: cut off after {took}"
     if process.exitcode:
-        return f"{part.name}: FAILED after {took}\n{tail(log, 6)}"
-    return f"{part.name}: {took}"
+        return f"{part.report}: FAILED after {took}\n{tail(log, 6)}"
+    return f"{part.report}: {took}"
 
 
 def tail(log: Path, lines: int) -> str:
@@ -189,7 +205,7 @@ def run_tests(seconds: float, logs: Path) -> str:
             file.write("\ncut off\n")
     text = log.read_text(encoding="utf-8", errors="replace").splitlines()
     wrong = [line for line in text if line.startswith(("FAILED", "ERROR"))]
-    said = [line for line in text if " passed" in line or " failed" in line or line == "cut off"]
+    said = [line for line in text if line == "cut off" or re.search(r"\d (passed|failed|skipped)", line)]
     reasons = list(dict.fromkeys(line.strip()[:200] for line in text if line.startswith("E  ")))
     report = [f"tests: {'; '.join(said) or 'nothing said, see tests.log'} ({time.monotonic() - start:.0f} s)"]
     report += [line.replace("tests/kernels/", "")[:170] for line in wrong[:14]]
@@ -202,10 +218,14 @@ def main() -> None:
     harness.RESULTS.mkdir(exist_ok=True)
     logs = Path(options.copy) if options.copy else Path(tempfile.mkdtemp())
     logs.mkdir(parents=True, exist_ok=True)
-    chosen = [part for part in parts() if not options.parts or part.module in options.parts]
+    chosen = [part for part in parts(not options.eager) if not options.parts or part.module in options.parts]
     # imported once, for all the processes that follow
     for name in dict.fromkeys((*WRITERS, *(part.module for part in chosen))):
         importlib.import_module(name)
+    looking = forked(_look_for_a_card, logs / "card.log")
+    looking.join()
+    if looking.exitcode:
+        raise SystemExit(f"on_gpu.py needs a CUDA device\n{tail(logs / 'card.log', 2)}")
     lines = [f"imports: {time.monotonic() - start:.0f} s"]
 
     def left() -> float:
@@ -218,7 +238,7 @@ def main() -> None:
         lines.append(compile_ahead(chosen, min(options.ahead_seconds, left()), logs))
         print(lines[-1], flush=True)
     for part in chosen:
-        lines.append(run_part(part, min(part.seconds, left()), logs) if left() > 3 else f"{part.name}: no time left")
+        lines.append(run_part(part, min(part.seconds, left()), logs) if left() > 3 else f"{part.report}: no time left")
         print(lines[-1], flush=True)
     text = "\n".join([*lines, *summary(chosen)])
     (logs / "summary.txt").write_text(text, encoding="utf-8")
@@ -258,6 +278,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tests-seconds", type=float, default=300)
     parser.add_argument("--ahead-seconds", type=float, default=300)
     parser.add_argument("--no-ahead", action="store_true", help="compile nothing beforehand")
+    parser.add_argument("--eager", action="store_true", help="leave out what torch.compile makes of torch's operators")
     parser.add_argument("--parts", nargs="+", choices=["tests", *dict.fromkeys(part.module for part in parts())])
     parser.add_argument("--copy", metavar="DIR", help="a folder for results.tar.gz, the log and the summary")
     return parser.parse_args()

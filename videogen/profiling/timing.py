@@ -11,7 +11,7 @@ import torch
 
 # a write of this many bytes between two samples empties the L2 cache of every card sold so far
 FLUSH_BYTES = 256 * 2**20
-# a GPU's clock in Hz; the most seconds that a launch is waited for; how many samples of the clock on the wall are taken
+# a GPU's clock in Hz; the most seconds that a launch is waited for; most samples of the clock on the wall
 CYCLES, LONGEST_WAIT, WALLS = 2e9, 0.05, 3
 
 
@@ -85,7 +85,7 @@ def _on_gpu(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict
     walls: dict[str, list[float]] = {label: [] for label in candidates}
     for label in _turns(candidates, rounds):
         samples[label].append((_cuda_sample(candidates[label], waits[label], flush), 0.0))
-        if len(walls[label]) < WALLS:
+        if len(walls[label]) < max(1, min(WALLS, rounds // 3)):
             walls[label].append(_wall(candidates[label]))
     return {label: _summary(taken, walls[label]) for label, taken in samples.items()}
 
