@@ -11,11 +11,13 @@ that fails or outlasts its time says so, and the next one goes on.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import sys
 import tarfile
@@ -111,6 +113,7 @@ def forked(run: Callable[[], None], log: Path) -> multiprocessing.Process:
     """A process whose output goes to a file; this one has imported everything and not touched the card."""
 
     def inside() -> None:
+        os.setpgid(0, 0)
         with log.open("a", encoding="utf-8") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
@@ -119,6 +122,13 @@ def forked(run: Callable[[], None], log: Path) -> multiprocessing.Process:
     process: Any = multiprocessing.get_context("fork").Process(target=inside)
     process.start()
     return process  # type: ignore[no-any-return]
+
+
+def stop(process: multiprocessing.Process) -> None:
+    """End a process with all that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid or 0, signal.SIGKILL)
+    process.join()
 
 
 def _look_for_a_card() -> None:
@@ -146,7 +156,7 @@ def compile_ahead(chosen: Sequence[Part], seconds: float, logs: Path) -> str:
         late = time.monotonic() - start > seconds
         for process, name in list(running):
             if process.is_alive() and late:
-                process.kill()
+                stop(process)
             if not process.is_alive():
                 process.join()
                 running.remove((process, name))
@@ -175,8 +185,7 @@ def run_part(part: Part, seconds: float, logs: Path) -> str:
     process.join(max(1.0, seconds))
     took = f"{time.monotonic() - start:.0f} s"
     if process.is_alive():
-        process.kill()
-        process.join()
+        stop(process)
         return f"{part.report}: cut off after {took}"
     if process.exitcode:
         return f"{part.report}: FAILED after {took}\n{tail(log, 6)}"
@@ -199,9 +208,13 @@ def run_tests(seconds: float, logs: Path) -> str:
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, **settings, "PYTHONPATH": paths}
     with log.open("w", encoding="utf-8") as file:
+        tests = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file, process_group=0)
         try:
-            subprocess.run(command, cwd=ROOT, env=environment, stdout=file, stderr=file, timeout=seconds, check=False)
+            tests.wait(seconds)
         except subprocess.TimeoutExpired:
+            # with the processes that it has spread over
+            os.killpg(tests.pid, signal.SIGKILL)
+            tests.wait()
             file.write("\ncut off\n")
     text = log.read_text(encoding="utf-8", errors="replace").splitlines()
     wrong = [line for line in text if line.startswith(("FAILED", "ERROR"))]

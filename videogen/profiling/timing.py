@@ -112,7 +112,7 @@ def _cuda_sample(run: Callable[[], object], wait: float, flush: torch.Tensor) ->
     run()
     end.record()
     torch.cuda.synchronize()
-    return begin.elapsed_time(end)
+    return float(begin.elapsed_time(end))
 
 
 def _wall(run: Callable[[], object]) -> float:
