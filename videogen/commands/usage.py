@@ -37,6 +37,13 @@ _PUBLISHED = """
 A published VAE, its authors' file or diffusers' folder, by its preset (model=*_vae):
   model=wan2_1_vae weights=Wan2.1_VAE.pth"""
 
+_WHERE = """
+Where:
+  device=auto               a graphics card if there is one, else the CPU; cpu, cuda, cuda:1"""
+
+_PRECISE = """
+  precision=float32         of the denoiser's and the encoders' weights: bfloat16, float16"""
+
 _SAMPLING = """
 Sampling:
   num_frames= height= width=    length and size; steps= of the scheduler; fps= of the file
@@ -68,7 +75,8 @@ The sentence is taken as it stands, whatever its punctuation; prompt=<sentence> 
   seed=0              equal seeds give equal videos
   batch_size=4        videos made at once
 {_SAMPLING}
-{_MODEL}""",
+{_MODEL}
+{_WHERE}{_PRECISE}""",
     "reconstruct": f"""\
 videogen reconstruct input=clip.mp4 [key=value ...]
 
@@ -81,6 +89,7 @@ videogen reconstruct input=clip.mp4 [key=value ...]
                       how much to take; without them, all
   chunk=16            frames at a time: a long film takes no more memory than a short one
 {_MODEL}
+{_WHERE}
 {_PUBLISHED}""",
     "train": f"""\
 videogen train train=<preset> [key=value ...]
@@ -90,7 +99,8 @@ videogen train train=<preset> [key=value ...]
   train.steps= train.batch_size= train.learning_rate= train.part= ...
   data=shapes         the dataset, its knobs as data.<knob>=value
 Weights are random unless model=<folder> or weights=<folder> says otherwise.
-{_MODEL}""",
+{_MODEL}
+{_WHERE}""",
     "evaluate": f"""\
 videogen evaluate [measure=task|reconstruction] [key=value ...]
 
@@ -104,6 +114,7 @@ videogen evaluate [measure=task|reconstruction] [key=value ...]
   output=result.json     the numbers
 {_SAMPLING}
 {_MODEL}
+{_WHERE}{_PRECISE}
 {_PUBLISHED} measure=reconstruction input=folder""",
     "profile": f"""\
 videogen profile <preset> [key=value ...]
@@ -125,7 +136,8 @@ parts don't go together is listed with the reason.
   train=<preset> or train.steps=    train each first: its loss; runs go to train.output=, one folder each
   samples=            videos of held-out prompts, each trained as above or with weights=: adherence; steps= of the
                       scheduler, seed=0 of the first
-{_MODEL}""",
+{_MODEL}
+{_WHERE}""",
     "list": "videogen list [kind] [pattern] [--markdown], e.g. videogen list vae 'w*'",
     "show": "videogen show <kind> <name>, e.g. videogen show vae wavelet; videogen show model <preset>",
 }
