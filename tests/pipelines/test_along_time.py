@@ -67,6 +67,7 @@ def test_it_is_the_published_fusion(length: int, stride: int, count: int) -> Non
     torch.manual_seed(0)
     theirs = FreeNoiseTransformerBlock(12, 3, 4, context_length=length, context_stride=stride).double().eval()
     # what is left of their block is its attention, and the tokens themselves
+    theirs.attn2 = None
     for parameter in theirs.ff.parameters():
         nn.init.zeros_(parameter)
     tokens = torch.randn(2, frames, 12, dtype=torch.float64)
@@ -146,18 +147,18 @@ def test_a_window_as_long_as_the_film_changes_nothing(layers: str) -> None:
     assert torch.equal(predicted(model, 6), whole)
 
 
+# rotations are kept in float32: of frames as far apart they are the same to its precision
 @pytest.mark.parametrize("layers", FACTORISED)
 def test_windows_that_share_no_frame_are_films_of_their_own(layers: str) -> None:
-    # frames meet along time alone, and are told apart by how far they are from each other
     model = dit(layers)
     alone = predicted(Windowed(model, 4, 0), 12)
-    torch.testing.assert_close(predicted(AlongTime(model, 4, 0), 12), alone, rtol=0, atol=1e-12)
+    torch.testing.assert_close(predicted(AlongTime(model, 4, 0), 12), alone, rtol=0, atol=1e-6)
 
 
 def test_tokens_of_several_latent_frames_take_windows_of_whole_tokens() -> None:
     model = dit(FACTORISED[0], patch_size=(2, 1, 1))
     alone = predicted(Windowed(model, 4, 0), 12)
-    torch.testing.assert_close(predicted(AlongTime(model, 4, 0), 12), alone, rtol=0, atol=1e-12)
+    torch.testing.assert_close(predicted(AlongTime(model, 4, 0), 12), alone, rtol=0, atol=1e-6)
     for length, overlap in ((5, 2), (4, 1)):
         with pytest.raises(ValueError, match=f"windows of {length} latent frames that overlap by {overlap}: a token"):
             AlongTime(model, length, overlap)
