@@ -59,7 +59,7 @@ def test_progressive_noise_is_alike_the_nearer_frames_are(alpha: float) -> None:
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("name", ["mixed", "progressive"])
 def test_the_covariance_of_frames_is_pyoco_s(name: str, alpha: float) -> None:
-    # arXiv 2305.10474, section 4.1: the shared noise is N(0, alpha^2 / (1 + alpha^2)) and the own one
+    # arXiv 2305.10474: the shared noise is N(0, alpha^2 / (1 + alpha^2)) and the own one
     # N(0, 1 / (1 + alpha^2)); progressive noise shares that of the frame before
     shared, own = alpha**2 / (1 + alpha**2), 1 / (1 + alpha**2)
     wanted = torch.eye(5, dtype=torch.float64)
