@@ -67,6 +67,9 @@ SHAPES = {
     "cogvideox-2b": Shape("CogVideoX-2B 480p 49 frames, joint with text", 1, 30, 17_776, 17_776, 64, cpu=False),
     "wan-1.3b": Shape("Wan2.1-1.3B 480p 81 frames", 1, 12, 32_760, 32_760, 128, cpu=False),
     "wan-1.3b-text": Shape("Wan2.1-1.3B 480p 81 frames, T5 tokens", 1, 12, 32_760, 512, 128, masked=True, cpu=False),
+    "dense-128": Shape("the size at which kernels of head_dim 128 are compared", 4, 24, 8192, 8192, 128, cpu=False),
+    "dense-64": Shape("the same of head_dim 64", 4, 24, 8192, 8192, 64, cpu=False),
+    "dense-4k": Shape("a shorter one", 4, 16, 4096, 4096, 128, cpu=False),
     "hunyuan-720p": Shape("HunyuanVideo 720p 129 frames, joint with text", 1, 24, 119_056, 119_056, 128, cpu=False),
 }
 
@@ -79,6 +82,8 @@ def variants() -> dict[str, Attention | RegistryError]:
             kernels[name] = ATTENTION.build(name)
         except RegistryError as missing:
             kernels[name] = missing
+    if torch.cuda.is_available():
+        kernels["triton:descriptors"] = ATTENTION.build("triton", descriptors=True)
     for knob in ATTENTION.knobs("sdpa"):
         if knob.name == "backend":
             backends = (choice for choice in typing.get_args(knob.type) if choice != knob.default)
@@ -118,6 +123,8 @@ def measure(name: str, dtype_name: str, options: argparse.Namespace, peak: float
     q, k, v, mask = operands(shape, getattr(torch, dtype_name), device)
     rows, timed = [], {}
     for label, kernel in variants().items():
+        if options.kernels and label not in options.kernels:
+            continue
         row: dict[str, Any] = {"shape": name, "size": str(shape), "dtype": dtype_name, "kernel": label}
         rows.append(row)
         if isinstance(kernel, RegistryError):
@@ -127,8 +134,8 @@ def measure(name: str, dtype_name: str, options: argparse.Namespace, peak: float
         part = INTERPRETED_PART if checked_only else EVERYTHING
         try:
             row["error"] = error(kernel, q[part], k[part], v[part], mask if mask is None else mask[part[:1]])
-        except (ValueError, torch.OutOfMemoryError) as refusal:
-            row["status"] = f"unsupported here: {str(refusal).splitlines()[0]}"
+        except Exception as refusal:  # what a compiler or a card raises is its own matter; it is told
+            row["status"] = f"unsupported here: {first_line(refusal)}"
             continue
         if not row["error"] <= ALLOWED[dtype_name]:
             row["status"] = f"wrong: error above {ALLOWED[dtype_name]:g}, not timed"
@@ -137,9 +144,13 @@ def measure(name: str, dtype_name: str, options: argparse.Namespace, peak: float
         elif options.backward and not kernel.support.backward:
             row["status"] = "no backward"
         else:
-            row["status"] = "ok"
             run = with_backward(kernel, q, k, v, mask) if options.backward else call(kernel, q, k, v, mask)
-            timed[label] = run
+            try:
+                run()
+            except Exception as refusal:  # as above: a backward may need more memory than there is
+                row["status"] = f"unsupported here: {first_line(refusal)}"
+                continue
+            row["status"], timed[label] = "ok", run
     flops = shape.flops * (3.5 if options.backward else 1)
     timings = interleaved(timed, device=device, rounds=options.rounds, seconds=options.seconds)
     for row in rows:
@@ -150,6 +161,10 @@ def measure(name: str, dtype_name: str, options: argparse.Namespace, peak: float
             row |= {"GFLOP/s": gflops, "% of gemm": 100 * gflops / peak}
             row["speed-up"] = timings[BASELINE].median / timing.median if BASELINE in timings else None
     return rows
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def call(kernel: Attention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Callable[[], object]:
@@ -201,7 +216,7 @@ def markdown(report: dict[str, Any]) -> str:
 def notes(options: argparse.Namespace) -> list[str]:
     """How to read the table."""
     passes = ", 3.5 times that with the backward pass" if options.backward else ""
-    clock = "GPU's own events, L2 emptied before each sample"
+    clock = "GPU's own events, launched ahead of it and with an empty L2; wall ms is a call with its launches"
     if options.device == "cpu":
         clock = "CPU time of the process; wall ms is what a call took beside the machine's other work"
     return [
@@ -253,6 +268,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, help="default: all that suit the device")
     parser.add_argument("--dtypes", nargs="+", choices=ALLOWED, default=["float32", "bfloat16"])
+    parser.add_argument("--kernels", nargs="+", help='default: all, as "triton" and "sdpa:flash"')
     parser.add_argument("--rounds", type=int, default=15, help="samples of each kernel")
     parser.add_argument("--seconds", type=float, default=0.02, help="least CPU time of one sample")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; with one, CPU time is a fair clock")

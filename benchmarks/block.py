@@ -103,6 +103,8 @@ def measure(name: str, dtype_name: str, options: argparse.Namespace, _: Mapping[
         for way, (attention, _ops, compiled) in WAYS.items():
             if (attention != "sdpa" and options.device == "cpu") or (compiled and not options.compiled):
                 continue
+            if options.ways and way not in options.ways:
+                continue
             row = own[way] = {"shape": name, "dtype": dtype_name, "block": block, "way": way}
             layer = build(block, way, shape, dtype, options.device)
             out = call(layer, given, False)().double()
@@ -113,7 +115,7 @@ def measure(name: str, dtype_name: str, options: argparse.Namespace, _: Mapping[
                 runs[way] = call(layer, given, options.backward)
         times = interleaved(runs, device=options.device, rounds=options.rounds, seconds=options.seconds)
         for way, found in times.items():
-            own[way] |= timed(found) | {"speed-up": times["plain"].median / found.median}
+            own[way] |= timed(found) | {"speed-up": times["plain"].median / found.median if "plain" in times else None}
         rows += own.values()
     whole = next((row["ms"] for row in rows if row["block"] == BLOCKS[0] and row["way"] == "plain"), None)
     for row in rows:
@@ -142,6 +144,7 @@ def main() -> None:
     question = (__doc__ or "").splitlines()[0]
     options = parser(question, SHAPES, ALLOWED)
     options.add_argument("--blocks", nargs="+", choices=BLOCKS, default=list(BLOCKS))
+    options.add_argument("--ways", nargs="+", choices=WAYS, help="default: all that suit the device")
     options.add_argument("--backward", action="store_true", help="forward and backward")
     options.add_argument(
         "--compiled",

@@ -19,7 +19,7 @@ from suite import NOT_HERE, Grid, Row, Suite, parser, run, timed
 from torch import Tensor
 
 from videogen.kernels import ATTENTION
-from videogen.kernels.blocks import BlockList, builders
+from videogen.kernels.blocks import BlockList, builders, from_pairs
 
 ALLOWED = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
 CHECKED_QUERIES = 64
@@ -43,6 +43,9 @@ SHAPES = {
 }
 
 
+PATTERNS = ("skip 8", "skip 4", "tiles 1,1,1", "tiles 2,2,2", "radial", "frame causal")
+
+
 def patterns(shape: Shape, device: torch.device) -> dict[str, BlockList]:
     """From sparse to dense."""
     tile = (2, 8, 8) if shape.grid[1] % 8 == 0 else (3, 6, 8)
@@ -55,6 +58,17 @@ def patterns(shape: Shape, device: torch.device) -> dict[str, BlockList]:
         "radial": builders.radial(shape.grid, device=device),
         "frame causal": builders.frame_causal(shape.grid, device=device),
     }
+
+
+def of_density(length: int, density: float, device: torch.device) -> BlockList:
+    """Blocks of neighbours, each of which sees itself and others drawn at random."""
+    blocks = -(-length // builders.SIZE)
+    source = torch.Generator().manual_seed(0)
+    seen = torch.rand(blocks, blocks, generator=source) < (density * blocks - 1) / max(1, blocks - 1)
+    seen |= torch.eye(blocks, dtype=torch.bool)
+    tokens = torch.arange(blocks * builders.SIZE).view(1, blocks, builders.SIZE)
+    tokens = tokens.where(tokens < length, -1)
+    return from_pairs(tokens.to(device), seen[None, None].to(device), length)
 
 
 def reference(q: Tensor, k: Tensor, v: Tensor, blocks: BlockList, rows: Tensor) -> Tensor:
@@ -85,9 +99,9 @@ def measure(name: str, dtype_name: str, options: argparse.Namespace, tops: Mappi
     told: dict[str, Row] = {"dense sdpa": {"pattern": "dense", "way": "sdpa", "density": 1.0, "status": "ok"}}
     picked = torch.linspace(0, shape.tokens - 1, CHECKED_QUERIES, device=device).long()
     with torch.no_grad():
-        for pattern, blocks in patterns(shape, device).items():
+        for pattern, blocks in lists(shape, options, device).items():
             expected = reference(q, k, v, blocks, picked)
-            for way, call in ways(q, k, v, blocks, options.device).items():
+            for way, call in ways(q, k, v, blocks, options).items():
                 label = f"{pattern} {way}"
                 told[label] = {"pattern": pattern, "way": way, "density": blocks.density}
                 if isinstance(call, str):
@@ -113,21 +127,34 @@ def measure(name: str, dtype_name: str, options: argparse.Namespace, tops: Mappi
     return rows
 
 
-def ways(q: Tensor, k: Tensor, v: Tensor, blocks: BlockList, device: str) -> dict[str, Callable[[], Tensor] | str]:
+def lists(shape: Shape, options: argparse.Namespace, device: torch.device) -> dict[str, BlockList]:
+    """The patterns and the densities that were asked for."""
+    found = {name: made for name, made in patterns(shape, device).items() if name in options.patterns}
+    return found | {f"random {share:g}": of_density(shape.tokens, share, device) for share in options.densities}
+
+
+WAYS = ("sdpa with a mask", "flex", "block_sparse")
+
+
+def ways(
+    q: Tensor, k: Tensor, v: Tensor, blocks: BlockList, options: argparse.Namespace
+) -> dict[str, Callable[[], Tensor] | str]:
     """How a pattern can be had: by a mask of all pairs, or by its blocks; or why it can't be had here."""
     found: dict[str, Callable[[], Tensor] | str] = {}
-    if blocks.length**2 <= MOST_PAIRS:
+    masked = [way for way in options.ways if way != "block_sparse"]
+    if masked and blocks.length**2 <= MOST_PAIRS:
         mask = blocks.mask()
         found["sdpa with a mask"] = lambda: ATTENTION.build("sdpa")(q, k, v, mask=mask)
-        found["flex"] = (lambda: ATTENTION.build("flex")(q, k, v, mask=mask)) if device == "cuda" else "needs a GPU"
+        on_card = options.device == "cuda"
+        found["flex"] = (lambda: ATTENTION.build("flex")(q, k, v, mask=mask)) if on_card else "needs a GPU"
     else:
-        found["sdpa with a mask"] = found["flex"] = f"a mask of {blocks.length} ** 2 pairs isn't made"
+        found |= dict.fromkeys(masked, f"a mask of {blocks.length} ** 2 pairs isn't made")
     kernel = ATTENTION.build("block_sparse")
-    if device == "cuda":
+    if options.device == "cuda":
         found["block_sparse"] = lambda: kernel(q, k, v, blocks=blocks)  # type: ignore[call-arg]
     else:
         found["block_sparse"] = NOT_HERE
-    return found
+    return {way: found[way] for way in options.ways}
 
 
 NOTES = (
@@ -151,7 +178,11 @@ def main() -> None:
     columns = ("density", "GFLOP/s", "dense GFLOP/s", "% of gemm", "of dense")
     keys = ("shape", "dtype", "pattern", "way")
     suite = Suite(question, "block_sparse", SHAPES, measure, keys, columns, NOTES, bar, "time / dense sdpa")
-    run(suite, parser(question, SHAPES, ALLOWED).parse_args())
+    options = parser(question, SHAPES, ALLOWED)
+    options.add_argument("--patterns", nargs="*", choices=PATTERNS, default=list(PATTERNS))
+    options.add_argument("--densities", nargs="*", type=float, default=[], help="also lists drawn at random")
+    options.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    run(suite, options.parse_args())
 
 
 if __name__ == "__main__":

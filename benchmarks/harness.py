@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
+import multiprocessing
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,18 @@ import torch
 from videogen.profiling.tables import markdown_table
 from videogen.profiling.timing import Timing, interleaved
 
-__all__ = ["RESULTS", "Timing", "ceilings", "compare", "facts", "interleaved", "markdown_table", "plot_bars", "write"]
+__all__ = [
+    "RESULTS",
+    "Timing",
+    "ceilings",
+    "compare",
+    "compile_ahead",
+    "facts",
+    "interleaved",
+    "markdown_table",
+    "plot_bars",
+    "write",
+]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -26,14 +39,41 @@ def ceilings(device: str, dtype: torch.dtype, *, rounds: int = 5) -> dict[str, f
     """What this machine reaches now: a square matrix product in GFLOP/s, a copy in GB/s (bytes read and written)."""
     size = 8192 if device == "cuda" else 768
     a, b = torch.randn(2, size, size, device=device).to(dtype)
-    source = torch.randn(2**28 if device == "cuda" else 2**24, device=device)
+    source = torch.randn(2**27 if device == "cuda" else 2**24, device=device)
     target = torch.empty_like(source)
     runs = {"gemm": lambda: a @ b, "copy": lambda: target.copy_(source)}
     timing = interleaved(runs, device=device, rounds=rounds, seconds=0.02)
-    return {
+    found = {
         "gemm_gflops": 2e-6 * size**3 / timing["gemm"].median,
         "copy_gbs": 2e-6 * source.nbytes / timing["copy"].median,
     }
+    if device == "cuda":
+        del a, b, source, target, runs
+        torch.cuda.empty_cache()
+    return found
+
+
+def compile_ahead(calls: Sequence[Callable[[], object]], processes: int | None = None) -> None:
+    """Make each call once, in processes beside each other, so that what it compiles lies in the caches on disk.
+
+    What fails there fails here again, where it is told. With CUDA in use already nothing happens: a process that has
+    used it has no children who can.
+    """
+    if torch.cuda.is_initialized():
+        return
+    count = min(len(calls), processes or os.cpu_count() or 1)
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_call_all, args=(calls[i::count],)) for i in range(count)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+
+def _call_all(calls: Sequence[Callable[[], object]]) -> None:
+    for call in calls:
+        with contextlib.suppress(Exception):
+            call()
 
 
 def facts(device: str) -> dict[str, Any]:

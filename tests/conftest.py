@@ -27,7 +27,8 @@ CHECKED = [
     for path in sorted((ROOT / floor).rglob("*.py"))
     if path.name != "__init__.py"
 ]
-jaxtyping.install_import_hook(CHECKED, "shape_check.shapes")
+if not jaxtyping.config.jaxtyping_disable:
+    jaxtyping.install_import_hook(CHECKED, "shape_check.shapes")
 
 # sums depend on how many threads share them, and there is a process of tests a core
 torch.set_num_threads(1)

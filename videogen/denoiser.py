@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: the fields of `Condition` that are masks
 MASKS = ("text_mask", "known_mask", "valid")
+#: those that a network multiplies with its weights
+FEATURES = ("text", "pooled", "image", "known")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +63,13 @@ class Condition:
         """The fields that are set."""
         fields = (f.name for f in dataclasses.fields(self) if f.init)
         return {name: getattr(self, name) for name in fields if getattr(self, name) is not None}
+
+    def to(self, device: Any, dtype: Any = None) -> Condition:
+        """The same on a device, with the tokens, vectors and latents in it in another dtype; numbers keep theirs."""
+        moved: dict[str, Any] = {
+            name: tensor.to(device, dtype if name in FEATURES else None) for name, tensor in self.given().items()
+        }
+        return dataclasses.replace(self, **moved)
 
     def require_subset(self, model: str, supported: frozenset[str]) -> None:
         """Raise ValueError naming each field that is set and that `model` would ignore."""

@@ -125,7 +125,7 @@ def test_operators_keep_torchs_contracts() -> None:
     from videogen.kernels.fused._qk_norm_rope import qk_norm_rope
 
     q, k, _ = projection(torch.float32, 1)[:, :2].unbind(2)
-    weights = [torch.rand(HEAD_DIM, requires_grad=True) for _ in range(2)]
+    weights = [torch.rand(HEAD_DIM, device=device(), requires_grad=True) for _ in range(2)]
     turns = table("interleaved")
     tables = turns.cos[:2].contiguous(), turns.sin[:2].contiguous()
     torch.library.opcheck(qk_norm_rope, (q, k, *weights, None, None, *tables, [2], "rms", False, 1e-6))

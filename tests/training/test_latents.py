@@ -21,15 +21,15 @@ def test_latents_are_kept_whichever_way_an_encoder_lays_them_out(tmp_path: Path)
         "vae", "wavelet", latent_channels=16, base_channels=16, encoder_flow=16, use_attention=False, num_res_blocks=1
     ).eval()
     dataset = videogen.build("data", "shapes")
-    settings = TrainSettings(output=str(tmp_path), cached_clips=16, num_frames=[33], sizes=[[64, 64]])
+    settings = TrainSettings(output=str(tmp_path), cached_clips=32, num_frames=[33], sizes=[[64, 64]])
     cache = LatentCache.open(tmp_path / "latents", vae, dataset, settings)
     shape = Shape(33, 64, 64)
     kept = load_file(tmp_path / "latents" / "latents.safetensors")["33x64x64"]
-    assert kept.shape == (16, 16, 9, 8, 8)
+    assert kept.shape == (32, 16, 9, 8, 8)
     with torch.no_grad():
-        mode = vae.encode(torch.stack([dataset.clip(index, *shape).video for index in range(16)])).mode()
+        mode = vae.encode(torch.stack([dataset.clip(index, *shape).video for index in range(32)])).mode()
     assert torch.equal(kept, mode.half())
     drawn, texts = cache.batch(shape, 4, Generator().manual_seed(0))
-    places = [dataset.clip(index, *shape).text for index in range(16)]
+    places = [dataset.clip(index, *shape).text for index in range(32)]
     for latents, text in zip(drawn, texts, strict=True):
         assert any(torch.equal(latents, kept[i].float()) for i, each in enumerate(places) if each == text)

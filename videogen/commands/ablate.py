@@ -14,7 +14,16 @@ from videogen.commands.comparison import check_output, said, write
 from videogen.commands.evaluate import measure_task
 from videogen.commands.profile import study
 from videogen.commands.train import train
-from videogen.config import ConfigError, build_denoiser, build_hollow, build_part, compose, expand, label_of
+from videogen.config import (
+    ConfigError,
+    build_denoiser,
+    build_hollow,
+    build_part,
+    compose,
+    expand,
+    find_device,
+    label_of,
+)
 from videogen.profiling import Study, check_fits, interleaved
 
 #: least CPU seconds of one sample
@@ -64,7 +73,7 @@ def ablate(arguments: Sequence[str]) -> Path:
     if not choices:
         raise ConfigError("; ".join(f"{name}: {reason}" if name else reason for name, reason in refused.items()))
     settings = choices[0].config
-    for key in ("output", "rounds"):
+    for key in ("output", "rounds", "device"):
         if any(choice.config[key] != settings[key] for choice in choices):
             raise ConfigError(f"{key}= says how all are compared: give one value")
     output = check_output(settings["output"])
@@ -117,9 +126,10 @@ def time_steps(choices: Sequence[Choice], rounds: int) -> list[dict[str, float]]
         choice.name: choice.study.weights("denoiser", "float32") + choice.study.step["float32"].bytes
         for choice in choices
     }
-    check_fits(needed, "compare fewer at once, or at a smaller size")
-    steps = {str(index): _step(choice) for index, choice in enumerate(choices)}
-    timings = interleaved(steps, device="cpu", rounds=rounds, seconds=SECONDS)
+    device = find_device(choices[0].config["device"])
+    check_fits(needed, "compare fewer at once, or at a smaller size", device)
+    steps = {str(index): _step(choice, device) for index, choice in enumerate(choices)}
+    timings = interleaved(steps, device=device.type, rounds=rounds, seconds=SECONDS)
     return [
         {
             "s/step": timing.wall / 1e3,
@@ -131,13 +141,15 @@ def time_steps(choices: Sequence[Choice], rounds: int) -> list[dict[str, float]]
     ]
 
 
-def _step(choice: Choice) -> Callable[[], object]:
+def _step(choice: Choice, device: torch.device) -> Callable[[], object]:
     config = choice.config
     # the neighbours count by their sizes, so an encoder of text needs no folder here
     beside = build_hollow(config)
     torch.manual_seed(config["seed"])
     denoiser = build_denoiser(config, beside.vae, beside.text, build_part("attention", config["attention"])).eval()
-    inputs = choice.study.inputs.draw(denoiser)
+    denoiser.to(device)
+    with device:
+        inputs = choice.study.inputs.draw(denoiser)
 
     def run() -> object:
         with torch.no_grad():
@@ -156,7 +168,7 @@ def learn(choice: Choice) -> dict[str, float]:
         ValueError: a run that fails, or weights that don't fit what is sampled.
     """
     config, found = choice.config, {}
-    evaluated = {key: value for key, value in config.items() if key not in ("train", "data")}
+    evaluated = {key: value for key, value in config.items() if key not in ("train", "data")} | {"precision": "float32"}
     if config["train"]["steps"]:
         part = config["train"]["part"].removesuffix("_decoder")
         if config["samples"] is not None and part != "denoiser":
@@ -164,7 +176,7 @@ def learn(choice: Choice) -> dict[str, float]:
         folder = train(config, choice.label, fresh=[part])
         found = last_loss(folder.parent / "metrics.jsonl", config["train"]["steps"])
         evaluated = compose(
-            "evaluate", [f"model={folder}", *(f"{key}={config[key]}" for key in ("seed", "batch_size"))]
+            "evaluate", [f"model={folder}", *(f"{key}={config[key]}" for key in ("seed", "batch_size", "device"))]
         )
     if config["samples"] is not None:
         found["adherence"] = measure_task({**evaluated, "samples": config["samples"]})["mean"]["all"]

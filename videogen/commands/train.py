@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from videogen.config import build_part, build_parts, export_model, part_configs
+from videogen.config import build_part, build_parts, export_model, find_device, part_configs
 from videogen.training.run import train as run_training
 from videogen.training.settings import TrainSettings
 
@@ -38,7 +38,10 @@ def train(config: Mapping[str, Any], label: str = "", *, fresh: Collection[str] 
         )
     # the parts' first weights are part of what the seed decides
     torch.manual_seed(settings.seed)
+    device = find_device(config["device"])
     parts = build_parts(config, fresh=fresh)
+    for module in (parts.vae, parts.denoiser, parts.text):
+        module.to(device)
     configs = part_configs(config, {"vae": parts.vae, "denoiser": parts.denoiser, "text": parts.text})
     last = run_training(parts, build_part("data", config["data"]), settings, configs)
     folder = Path(settings.output) / "model"

@@ -14,6 +14,7 @@ from videogen.config.building import (
     within_budget,
 )
 from videogen.config.composing import chosen, compose, expand, label_of
+from videogen.config.devices import find_device
 from videogen.config.exporting import export_model
 from videogen.config.hollow import build_hollow
 from videogen.config.schema import COMMANDS, ConfigError
@@ -32,6 +33,7 @@ __all__ = [
     "compose",
     "expand",
     "export_model",
+    "find_device",
     "label_of",
     "load_part",
     "part_configs",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from videogen.config.devices import find_device, find_precision
 from videogen.config.schema import CHOICES, COMMON, ConfigError, wiring_of
 from videogen.kinds import registry
 from videogen.registry import fits, nearest
@@ -162,10 +163,10 @@ def build_vae(config: Mapping[str, Any]) -> Any:
 
     Raises as `build_parts`.
     """
-    folder = _weights(config)
+    folder, device = _weights(config), find_device(config["device"])
     modules = _fitting(lambda: {"vae": build_part("vae", config["vae"])})
     _load(config, folder, modules)
-    return within_budget(modules["vae"], config)
+    return within_budget(modules["vae"].to(device), config)
 
 
 def within_budget(vae: Any, config: Mapping[str, Any]) -> Any:
@@ -183,10 +184,12 @@ def build_pipeline(config: Mapping[str, Any]) -> TextToVideo:
     from videogen.pipelines.sampling import Sampling
     from videogen.pipelines.text_to_video import TextToVideo
 
+    device, precision = find_device(config["device"]), find_precision(config["precision"])
     parts = build_parts(config)
     parts = dataclasses.replace(parts, vae=within_budget(parts.vae, config))
     sampling = Sampling(**{key: config[key] for key in SAMPLING})
-    return TextToVideo(**{f.name: getattr(parts, f.name) for f in dataclasses.fields(parts)}, sampling=sampling)
+    pipeline = TextToVideo(**{f.name: getattr(parts, f.name) for f in dataclasses.fields(parts)}, sampling=sampling)
+    return pipeline.to(device, precision)
 
 
 def part_configs(config: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

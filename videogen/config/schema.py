@@ -18,6 +18,9 @@ class ConfigError(ValueError):
     """A key, a value or a file that no config may hold."""
 
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
 @dataclasses.dataclass
 class Settings:
     """What every command takes: the weights, and how to sample unless a call says otherwise."""
@@ -45,11 +48,19 @@ class Settings:
 
 
 @dataclasses.dataclass
-class Generate(Settings):
+class Computing(Settings):
+    """What every command takes that computes: where; "auto" is a graphics card if there is one, else the CPU."""
+
+    device: str = "auto"
+
+
+@dataclasses.dataclass
+class Generate(Computing):
     """`videogen generate`: a sentence, or a file of them, and images or films where the task takes some."""
 
     prompt: str | None = None
     prompts: str | None = None
+    precision: Precision = "float32"
     image: str | None = None
     last_image: str | None = None
     video: str | None = None
@@ -61,7 +72,7 @@ class Generate(Settings):
 
 
 @dataclasses.dataclass
-class Reconstruct(Settings):
+class Reconstruct(Computing):
     """`videogen reconstruct`: a clip through the VAE, `chunk` frames at a time.
 
     Length and size are those of the file unless told otherwise; what the model samples at says nothing of a clip.
@@ -78,17 +89,18 @@ class Reconstruct(Settings):
 
 
 @dataclasses.dataclass
-class Train(Settings):
+class Train(Computing):
     """`videogen train`."""
 
     train: TrainSettings = dataclasses.field(default_factory=TrainSettings)
 
 
 @dataclasses.dataclass
-class Evaluate(Settings):
+class Evaluate(Computing):
     """`videogen evaluate`: how well the task is done, or reconstruction of the clips in a folder."""
 
     measure: Literal["task", "reconstruction"] = "task"
+    precision: Precision = "float32"
     samples: int | None = None
     batch_size: int = 8
     seed: int = 0
@@ -114,7 +126,7 @@ class Brief(TrainSettings):
 
 
 @dataclasses.dataclass
-class Ablate(Settings):
+class Ablate(Computing):
     """`videogen ablate`: what each of several choices takes, and with training or samples how well it does."""
 
     train: Brief = dataclasses.field(default_factory=Brief)

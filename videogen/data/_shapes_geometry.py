@@ -76,7 +76,7 @@ def tracks(scene: Scene, num_frames: int, height: int, width: int, rng: np.rando
     if min(height, width) < MIN_SIDE:
         raise ValueError(f"{height}x{width} is too small to tell shapes apart: use at least {MIN_SIDE} pixels a side")
     scale = min(height, width) / UNIT
-    for _ in range(64):
+    for _ in range(4096):
         found = place(scene, num_frames, height / scale, width / scale, rng)
         if found is not None:
             return found * scale

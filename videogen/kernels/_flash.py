@@ -237,17 +237,34 @@ def _forward(sides: Sides, out: Tensor, lse: Tensor, knobs: Sequence[int]) -> No
 
 
 def _backward(sides: Sides, d_out: Tensor, d_lse: Tensor, out: Tensor, lse: Tensor, grads: Sequence[Tensor]) -> None:
-    (q, k, v), (d_q, d_k, d_v) = sides[:3], grads
     if not _alike(d_out, out):
         d_out = torch.empty_like(out).copy_(d_out)
     delta = d_lse.to(lse.dtype).neg().contiguous()
-    tile, pack = tile_of("queries", sides)
+    d_q, d_k, d_v = grads
+    backward_queries(sides, d_out, out, lse, delta, d_q)
+    backward_keys(sides, d_out, lse, delta, d_k, d_v)
+
+
+def backward_queries(
+    sides: Sides, d_out: Tensor, out: Tensor, lse: Tensor, delta: Tensor, d_q: Tensor, knobs: Sequence[int] = ()
+) -> None:
+    """Fill d_q, and complete delta, minus the gradient of lse; d_out lies as out does. `knobs` as in `flash`."""
+    tile, pack = tile_of("queries", sides, knobs)
+    q, k, v = sides[:3]
     pointers = (q, k, v, out, d_out, d_q, lse, delta)
     _launch(flash_backward_queries, sides, pointers, (q, k, v, out, d_q), sides.lengths[0], tile.block_m, tile, pack)
-    tile, pack = tile_of("keys", sides)
+
+
+def backward_keys(
+    sides: Sides, d_out: Tensor, lse: Tensor, delta: Tensor, d_k: Tensor, d_v: Tensor, knobs: Sequence[int] = ()
+) -> None:
+    """Fill d_k and d_v with the delta that `backward_queries` completed."""
+    tile, pack = tile_of("keys", sides, knobs)
+    q, k, v = sides[:3]
     pointers = (q, k, v, d_out, d_k, d_v, lse, delta)
-    strided = (q, k, v, out, d_k, d_v)
-    _launch(flash_backward_keys, sides, pointers, strided, sides.lengths[1], tile.block_n, tile, pack)
+    _launch(
+        flash_backward_keys, sides, pointers, (q, k, v, d_out, d_k, d_v), sides.lengths[1], tile.block_n, tile, pack
+    )
 
 
 def _launch(

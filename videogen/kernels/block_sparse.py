@@ -67,8 +67,9 @@ class BlockSparseAttention:
         q, k, v, _ = check("block_sparse", self.support, q, k, v, None)
         # of a padded head_dim the kernel reads no more than there is; channels lie side by side
         q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-        *lists, _, complete = blocks
-        out, lse = block_sparse_attention(q, k, v, *lists, complete, self.tune)
+        # by name: torch's compiler before 2.12 unpacks no list that was built under it
+        lists = blocks.tokens, blocks.first, blocks.keys, blocks.first_back, blocks.queries
+        out, lse = block_sparse_attention(q, k, v, *lists, blocks.complete, self.tune)
         return out, lse
 
 

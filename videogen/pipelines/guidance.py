@@ -24,6 +24,7 @@ class Guided:
         objective: what the network predicts, and on which noise.
         levels: noise levels sigma / alpha at which the walk's steps start, descending.
         variance: give the variance that the network predicts as well, (B, 2 C, T, H, W) in all.
+        dtype: of the latents that the network takes; predictions are in the sample's. None is the sample's too.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Guided:
         objective: NoiseSchedule,
         levels: Sequence[float],
         variance: bool = False,
+        dtype: torch.dtype | None = None,
     ) -> None:
         if missing := set(guide.branches(scale)) - set(conditions):
             raise ValueError(
@@ -45,7 +47,7 @@ class Guided:
             )
         self.denoiser, self.guide, self.scale, self.rescale = denoiser, guide.start(), scale, rescale
         self.conditions, self.objective, self.levels = conditions, objective, levels
-        self.variance = variance
+        self.variance, self.dtype = variance, dtype
         # conditions remember what layers make of them, so a batch of several stays the same object
         self._stacked: dict[tuple[Branch, ...], Condition] = {}
 
@@ -55,8 +57,8 @@ class Guided:
         branches = self.guide.branches(self.scale, moment)
         batch = sample.repeat(len(branches), 1, 1, 1, 1)
         times = timestep.expand(len(sample)) if timestep.ndim == 0 else timestep
-        times = torch.cat([times] * len(branches))
-        output = self.denoiser(batch, times, self._condition(branches))
+        times = torch.cat([times] * len(branches)).to(sample.device)
+        output = self.denoiser(batch.to(self.dtype), times, self._condition(branches)).to(sample.dtype)
         # a learned variance stands behind the prediction; most samplers, and the published ones of most such models,
         # leave it aside, and none guides it
         predicted, variance = output[:, : sample.shape[1]], output[: len(sample), sample.shape[1] :]

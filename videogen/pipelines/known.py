@@ -112,14 +112,15 @@ class Kept:
         self, network: Network, noise: NoiseSchedule, latents: Float[Tensor, "b c t h w"], known: Bool[Tensor, " t"]
     ) -> None:
         self.network, self.noise, self.latents = network, noise, latents
-        self.known = known[:, None, None]
+        # times stay on the CPU until the network takes them
+        self.places, self.known = known, known[:, None, None].to(latents.device)
         one = torch.ones((), dtype=torch.float64)
         self.clean_time = noise.time_of(one, 0 * one)
 
     def __call__(self, sample: Tensor, timestep: Tensor) -> Tensor:
         """(B, C, T, H, W) at a time () or (B,) -> the prediction, (B, C, T, H, W) or with a variance behind it."""
         times = timestep.reshape(-1, 1).expand(len(sample), sample.shape[2])
-        times = times.where(~self.known.flatten(), self.clean_time.to(times))
+        times = times.where(~self.places, self.clean_time.to(times))
         output = self.network(self.keep(sample), times)
         channels = sample.shape[1]
         latents = self.latents.to(sample)
@@ -159,5 +160,5 @@ class Pasted:
     def put(self, x0: Tensor) -> Tensor:
         """Clean latents in which the known pixels are."""
         film = decode_film(self.vae, x0)
-        put = film.where(~self.known.mask, self.known.film.to(film))
+        put = film.where(~self.known.mask.to(film.device), self.known.film.to(film))
         return x0 + encode_film(self.vae, put) - encode_film(self.vae, film)

@@ -55,6 +55,7 @@ class Sampler:
     ) -> None:
         self.parts, self.prompts, self.settings = pipeline, prompts, settings
         self.sources = [Generator().manual_seed(seed) for seed in seeds]
+        self.device, self.dtype = pipeline.place
         self.callback, self.progress = callback, progress
 
     def __call__(
@@ -68,11 +69,12 @@ class Sampler:
         """See `videogen.tasks.Sample`."""
         prompts, parts = self.prompts if prompts is None else prompts, self.parts
         settings, plan, given = self._checked(num_frames, known, prompts)
+        given = dataclasses.replace(given, images=given.images.to(self.device))
         conditions = self._conditions(prompts, given, settings, start.of if start else None)
         latents = self._rounds(lambda: self._network(conditions, known, plan, settings), start, settings)
         with watched(parts.vae, "decoding"):
             video = decode_film(parts.vae, latents)
-        return finite(video, "decoding").clamp(-1, 1)
+        return finite(video, "decoding").clamp(-1, 1).cpu()
 
     def check(self, num_frames: int, known: Known) -> None:
         """See `videogen.tasks.Sample`."""
@@ -105,7 +107,8 @@ class Sampler:
         for each in features.values():
             finite(each.tokens, "encoding the text")
         both = getattr(parts.guide, "guides_image", False)
-        return branch_conditions(parts.denoiser, parts.vae, parts.vision, features, given, settings, both=both)
+        told = branch_conditions(parts.denoiser, parts.vae, parts.vision, features, given, settings, both=both)
+        return {branch: condition.to(self.device, self.dtype) for branch, condition in told.items()}
 
     def _without(self, features: TextFeatures, negative: str) -> TextFeatures:
         """The negative prompt, or the absence of text, for as many prompts."""
@@ -128,6 +131,7 @@ class Sampler:
             objective=parts.bridge.objective,
             levels=self._levels(settings)[:-1],
             variance=parts.learned_variance,
+            dtype=self.dtype,
         )
         if plan.pasted is not None:
             network = Pasted(network, parts.bridge.objective, parts.vae, plan.pasted)
@@ -194,8 +198,9 @@ class Sampler:
     def _initial(self, settings: Sampling) -> Float[Tensor, "b c t h w"]:
         """What films begin as, each of a seed of its own too."""
         seen, shape = seen_at_once(settings, self.parts.vae.spec), self._shape(settings)
-        return torch.stack([self.parts.initial_noise.draw(shape, source, seen) for source in self.sources])
+        noise = [self.parts.initial_noise.draw(shape, source, seen) for source in self.sources]
+        return torch.stack(noise).to(self.device)
 
     def _noise(self, shape: tuple[int, int, int, int]) -> Float[Tensor, "b c t h w"]:
         """Standard normal noise, each film's from a seed of its own, so that a batch changes nobody's video."""
-        return torch.stack([torch.randn(shape, generator=source) for source in self.sources])
+        return torch.stack([torch.randn(shape, generator=source) for source in self.sources]).to(self.device)

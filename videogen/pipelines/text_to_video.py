@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from videogen.denoiser import Denoiser
 from videogen.guidance import Guide
@@ -63,6 +63,28 @@ class TextToVideo:
         self.task: Task = task or TASKS.build("text_to_video")
         self.initial_noise = initial_noise or Independent()
         self.sampling = sampling or Sampling()
+
+    def to(self, device: torch.device | str, precision: torch.dtype | None = None) -> Self:
+        """The pipeline itself, with its networks on a device.
+
+        Noise is drawn on the CPU wherever the networks are, so that a seed gives the same noise everywhere; films come
+        back on the CPU.
+
+        Args:
+            device: "cpu", "cuda", ….
+            precision: dtype of the denoiser's weights and of those of the encoders of text and images; None leaves them
+                as they are. The VAE stays as it is: it takes little beside them, and half precision shows in its films.
+        """
+        for part in (self.denoiser, self.text, self.vision, self.vae):
+            if isinstance(part, nn.Module):
+                part.to(device, None if part is self.vae else precision)
+        return self
+
+    @property
+    def place(self) -> tuple[torch.device, torch.dtype]:
+        """Where the denoiser computes, and in which precision: as its weights say, else float32 on the CPU."""
+        weight = next(self.denoiser.parameters(), None) if isinstance(self.denoiser, nn.Module) else None
+        return (torch.device("cpu"), torch.float32) if weight is None else (weight.device, weight.dtype)
 
     @property
     def learned_variance(self) -> bool:

@@ -36,17 +36,22 @@ def weight_bytes(module: Any) -> int:
     return sum(value.numel() * value.element_size() for value in itertools.chain(module.parameters(), module.buffers()))
 
 
-def check_fits(needed: Mapping[str, int], remedy: str = "choose a smaller model, or a machine with more") -> None:
+def check_fits(
+    needed: Mapping[str, int],
+    remedy: str = "choose a smaller model, or a machine with more",
+    device: torch.device | None = None,
+) -> None:
     """Refuse what is larger than the memory, before it is allocated.
 
     Args:
         needed: what of -> bytes.
         remedy: what to do about it.
+        device: whose memory; the default one's if None.
 
     Raises:
         ValueError: what it takes and what there is.
     """
-    free, total = available(), sum(needed.values())
+    free, total = available(device), sum(needed.values())
     if free is None or total <= free:
         return
     shares = ", ".join(f"{name} {size(share)}" for name, share in needed.items() if share)

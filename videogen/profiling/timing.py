@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 
 # a write of this many bytes between two samples empties the L2 cache of every card sold so far
 FLUSH_BYTES = 256 * 2**20
+# a GPU's clock in Hz; the most seconds that a launch is waited for; most samples of the clock on the wall
+CYCLES, LONGEST_WAIT, WALLS = 2e9, 0.05, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,11 +20,12 @@ class Timing:
     """Milliseconds of one call.
 
     On a CPU the clock is the CPU time of the process: on a machine that others share, it is what the call costs, where
-    the clock on the wall mostly tells how long it waited for its turn. On a GPU it is the GPU's own events.
+    the clock on the wall mostly tells how long it waited for its turn. On a GPU it is the GPU's own events, of a call
+    launched before the GPU came to it: what its kernels take, without the time that Python takes to launch them.
 
     Args:
         median, p20, p80: of the samples.
-        wall: median on the wall clock.
+        wall: median on the wall clock, on a GPU with the launches.
     """
 
     median: float
@@ -42,21 +45,26 @@ def interleaved(
         rounds: samples of each candidate; the order turns by one each round.
         seconds: on a CPU, the least length of one sample; short calls are repeated within it, if it isn't 0.
     """
-    sample = _cuda_sample if device == "cuda" else _cpu_sample
-    repeats = {label: _repeats(run, seconds, device) for label, run in candidates.items()}
+    if device == "cuda":
+        return _on_gpu(candidates, rounds)
+    repeats = {label: _repeats(run, seconds) for label, run in candidates.items()}
     samples: dict[str, list[tuple[float, float]]] = {label: [] for label in candidates}
-    labels = list(candidates)
+    for label in _turns(candidates, rounds):
+        samples[label].append(_cpu_sample(candidates[label], repeats[label]))
+    return {label: _summary(taken, [wall for _, wall in taken]) for label, taken in samples.items()}
+
+
+def _turns(labels: Iterable[str], rounds: int) -> Iterator[str]:
+    order = list(labels)
     for i in range(rounds):
-        turn = i % max(1, len(labels))
-        for label in labels[turn:] + labels[:turn]:
-            samples[label].append(sample(candidates[label], repeats[label]))
-    return {label: _summary(taken) for label, taken in samples.items()}
+        turn = i % max(1, len(order))
+        yield from order[turn:] + order[:turn]
 
 
-def _repeats(run: Callable[[], object], seconds: float, device: str) -> int:
+def _repeats(run: Callable[[], object], seconds: float) -> int:
     # the first call compiles, allocates and warms the caches
     run()
-    if device == "cuda" or not seconds:
+    if not seconds:
         return 1
     start = time.process_time()
     run()
@@ -70,21 +78,52 @@ def _cpu_sample(run: Callable[[], object], repeats: int) -> tuple[float, float]:
     return 1e3 * (time.process_time() - process) / repeats, 1e3 * (time.perf_counter() - wall) / repeats
 
 
-def _cuda_sample(run: Callable[[], object], repeats: int) -> tuple[float, float]:
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    torch.empty(FLUSH_BYTES, dtype=torch.uint8, device="cuda").zero_()
+def _on_gpu(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
+    waits = {label: _launch_seconds(run) for label, run in candidates.items()}
+    flush = torch.empty(FLUSH_BYTES, dtype=torch.uint8, device="cuda")
+    samples: dict[str, list[tuple[float, float]]] = {label: [] for label in candidates}
+    walls: dict[str, list[float]] = {label: [] for label in candidates}
+    for label in _turns(candidates, rounds):
+        samples[label].append((_cuda_sample(candidates[label], waits[label], flush), 0.0))
+        if len(walls[label]) < max(1, min(WALLS, rounds // 3)):
+            walls[label].append(_wall(candidates[label]))
+    return {label: _summary(taken, walls[label]) for label, taken in samples.items()}
+
+
+def _launch_seconds(run: Callable[[], object]) -> float:
+    """How long Python takes to launch all of a call, which has been compiled before."""
+    # the first call compiles, allocates and warms the caches
+    run()
     torch.cuda.synchronize()
-    wall = time.perf_counter()
+    start = time.perf_counter()
+    run()
+    taken = time.perf_counter() - start
+    torch.cuda.synchronize()
+    return taken
+
+
+def _cuda_sample(run: Callable[[], object], wait: float, flush: torch.Tensor) -> float:
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize()
+    # the GPU sleeps until all is launched: short kernels would else tell how fast Python is
+    torch.cuda._sleep(round(CYCLES * min(1.5 * wait + 1e-4, LONGEST_WAIT)))
+    flush.zero_()
     begin.record()
-    for _ in range(repeats):
-        run()
+    run()
     end.record()
     torch.cuda.synchronize()
-    return begin.elapsed_time(end) / repeats, 1e3 * (time.perf_counter() - wall) / repeats
+    return float(begin.elapsed_time(end))
 
 
-def _summary(samples: Sequence[tuple[float, float]]) -> Timing:
+def _wall(run: Callable[[], object]) -> float:
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    torch.cuda.synchronize()
+    return 1e3 * (time.perf_counter() - start)
+
+
+def _summary(samples: Sequence[tuple[float, float]], walls: Sequence[float]) -> Timing:
     own = sorted(taken[0] for taken in samples)
     last = len(own) - 1
-    wall = statistics.median(taken[1] for taken in samples)
-    return Timing(statistics.median(own), own[round(0.2 * last)], own[round(0.8 * last)], wall)
+    return Timing(statistics.median(own), own[round(0.2 * last)], own[round(0.8 * last)], statistics.median(walls))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 import torch
@@ -17,9 +18,11 @@ UNKNOWN = 0
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
-def split_words(sentence: str) -> list[str]:
+# training asks for the words of each sentence many times
+@functools.lru_cache(maxsize=2**17)
+def split_words(sentence: str) -> tuple[str, ...]:
     """The words of a sentence, in lower case; punctuation is dropped."""
-    return WORD.findall(sentence.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+    return tuple(WORD.findall(sentence.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")))
 
 
 @TEXT_ENCODERS.register("words")
@@ -57,7 +60,7 @@ class WordsEncoder(nn.Module):
                 f"dim {dim} can't be split over {num_heads} heads of an even width: use a multiple of both"
             )
         for word in vocabulary:
-            if split_words(word) != [word]:
+            if split_words(word) != (word,):
                 raise ValueError(f"vocabulary entry {word!r} is not one lower-case word: it would never be found")
         if len(set(vocabulary)) != len(vocabulary):
             twice = sorted({word for word in vocabulary if list(vocabulary).count(word) > 1})
@@ -87,7 +90,7 @@ class WordsEncoder(nn.Module):
         rows = [[self.ids.get(word, UNKNOWN) for word in words] for words in split]
         length = max(1, len(longest))
         ids = torch.tensor([row + [UNKNOWN] * (length - len(row)) for row in rows])
-        mask = torch.tensor([[i < len(row) for i in range(length)] for row in rows])
+        mask = torch.arange(length) < torch.tensor([[len(row)] for row in rows])
         features: TextFeatures = self(ids.to(self.null_token.device), mask.to(self.null_token.device))
         return features
 

@@ -21,11 +21,12 @@ LEAST = {
     "discriminator": 0,
     "discriminator_start": 0,
     "discriminator_channels": 1,
+    "workers": 0,
 }
 VAE = ("vae", "vae_decoder")
 # settings that only some parts heed; training the decoder alone logs the terms of the latents, and learns from the rest
 HEEDED = {
-    **dict.fromkeys(("text_dropout", "known", "cached_clips", "compile"), ("denoiser",)),
+    **dict.fromkeys(("text_dropout", "known", "cached_clips", "workers", "compile"), ("denoiser",)),
     **dict.fromkeys(("reconstruction", "kl_weight", "commitment_weight"), VAE),
     **dict.fromkeys(("perceptual", "perceptual_model", "perceptual_weights", "perceptual_frames"), VAE),
     **dict.fromkeys(("discriminator", "discriminator_start"), VAE),

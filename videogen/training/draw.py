@@ -23,6 +23,13 @@ def generator(seed: int, step: int) -> Generator:
     return Generator().manual_seed(seed * 1_000_003 + step)
 
 
+def generator_on(source: Generator, device: torch.device) -> Generator:
+    """A source for what is drawn on a device: the source itself on the CPU, elsewhere one that it seeds."""
+    if device.type == "cpu":
+        return source
+    return Generator(device).manual_seed(int(torch.randint(2**62, (), generator=source)))
+
+
 def draw_shape(settings: TrainSettings, source: Generator) -> Shape:
     """A length and a size, by their weights; images (one frame) come in every size too."""
     frames = settings.num_frames[_weighted(settings.num_frames_weights, source)]

@@ -19,19 +19,13 @@ def draw_known(clips: int, frames: int, share: float, source: Generator) -> Bool
         share: of clips with known frames, 0 to 1.
         source: of the draws.
     """
-    known = torch.zeros(clips, frames, dtype=torch.bool)
-    for index in range(clips):
-        chosen, kind, count = torch.rand(3, generator=source).tolist()
-        if frames > 1 and chosen < share:
-            known[index, _which(int(5 * kind), 1 + int(count * (frames - 1)), frames, source)] = True
-    return known
-
-
-def _which(kind: int, count: int, frames: int, source: Generator) -> Tensor:
-    """The numbers of `count` frames, fewer than there are."""
-    if kind == 0:
-        return torch.tensor([0])
-    ahead = {1: count, 2: 0, 3: (count + 1) // 2}
-    if kind in ahead:
-        return torch.arange(count) + torch.where(torch.arange(count) < ahead[kind], 0, frames - count)
-    return torch.randperm(frames, generator=source)[:count]
+    chosen, kind, some = torch.rand(3, clips, 1, generator=source)
+    # the numbers of the frames in any order
+    shuffled = torch.rand(clips, frames, generator=source).argsort(1)
+    kind = (5 * kind).long()
+    count = torch.where(kind == 0, 1, 1 + (some * (frames - 1)).long())
+    ahead = torch.where(kind == 2, 0, torch.where(kind == 3, (count + 1) // 2, count))
+    place = torch.arange(frames)
+    ends = (place < ahead) | (place >= frames - (count - ahead))
+    known: Tensor = torch.where(kind == 4, shuffled < count, ends) & (chosen < share)
+    return known & (frames > 1)

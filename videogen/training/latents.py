@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as Items
 from tqdm import tqdm
 
 from videogen.checkpoints import write_folder
@@ -17,7 +20,8 @@ from videogen.data import Dataset
 from videogen.training.draw import Shape, draw_shape, generator
 from videogen.training.settings import TrainSettings
 
-CHUNK = 16
+# clips of one shape that are encoded together
+CHUNK = 32
 
 
 class LatentCache:
@@ -31,8 +35,10 @@ class LatentCache:
     def __init__(self, latents: dict[Shape, Tensor], texts: dict[Shape, list[str]]) -> None:
         self.latents, self.texts = latents, texts
 
-    def batch(self, shape: Shape, size: int, source: Generator) -> tuple[Tensor, list[str]]:
-        """Random latents (size, C, t, h, w), float32, and their sentences.
+    def batch(
+        self, shape: Shape, size: int, source: Generator, device: torch.device | None = None
+    ) -> tuple[Tensor, list[str]]:
+        """Random latents (size, C, t, h, w), float32, on a device, and their sentences.
 
         Raises:
             ValueError: no clip of this shape was encoded.
@@ -40,7 +46,7 @@ class LatentCache:
         if shape not in self.texts:
             raise ValueError(f"of the encoded clips none is {'x'.join(map(str, shape))}: raise train.cached_clips")
         rows = torch.randint(len(self.texts[shape]), (size,), generator=source)
-        return self.latents[shape][rows].float(), [self.texts[shape][row] for row in rows.tolist()]
+        return self.latents[shape][rows].to(device).float(), [self.texts[shape][row] for row in rows.tolist()]
 
     @classmethod
     def open(cls, folder: Path, vae: Any, dataset: Dataset, settings: TrainSettings) -> LatentCache:
@@ -63,11 +69,30 @@ def _save(folder: Path, latents: dict[Shape, Tensor], texts: dict[Shape, list[st
 def _encode(vae: Any, dataset: Dataset, settings: TrainSettings) -> tuple[dict[Shape, Tensor], dict[Shape, list[str]]]:
     latents: dict[Shape, list[Tensor]] = defaultdict(list)
     texts: dict[Shape, list[str]] = defaultdict(list)
-    for start in tqdm(range(0, settings.cached_clips, CHUNK), desc="encoding clips", mininterval=10.0):
-        shape = draw_shape(settings, generator(settings.seed, start))
-        clips = [dataset.clip(index, *shape) for index in range(start, min(start + CHUNK, settings.cached_clips))]
-        mode = vae.encode(torch.stack([clip.video for clip in clips])).mode()
+    device = next(vae.parameters()).device
+    chunks = DataLoader(_Chunks(dataset, settings), batch_size=None, num_workers=settings.workers)
+    for shape, video, said in tqdm(chunks, desc="encoding clips", mininterval=10.0):
+        mode = vae.encode(video.to(device)).mode()
         # an encoder may lay its channels out last, which safetensors can't write
-        latents[shape].append(mode.half().contiguous())
-        texts[shape] += [clip.text for clip in clips]
+        latents[Shape(*shape)].append(mode.half().contiguous().cpu())
+        texts[Shape(*shape)] += said
     return {shape: torch.cat(parts) for shape, parts in latents.items()}, dict(texts)
+
+
+class _Chunks(Items[tuple[Shape, Tensor, list[str]]]):
+    """The clips to be encoded, those of one shape together."""
+
+    def __init__(self, dataset: Dataset, settings: TrainSettings) -> None:
+        self.dataset, self.settings = dataset, settings
+
+    def __len__(self) -> int:
+        return math.ceil(self.settings.cached_clips / CHUNK)
+
+    def __getitem__(self, number: int) -> tuple[Shape, Tensor, list[str]]:
+        if number >= len(self):
+            raise IndexError(number)
+        first = number * CHUNK
+        shape = draw_shape(self.settings, generator(self.settings.seed, first))
+        numbers = range(first, min(first + CHUNK, self.settings.cached_clips))
+        clips = [self.dataset.clip(index, *shape) for index in numbers]
+        return shape, torch.stack([clip.video for clip in clips]), [clip.text for clip in clips]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 from videogen.data import Dataset
 from videogen.denoiser import Condition, null_features, text_condition
 from videogen.text import TextFeatures
-from videogen.training.draw import draw_shape, generator
+from videogen.training.draw import draw_shape, generator, generator_on
 from videogen.training.known import draw_known
 from videogen.training.latents import LatentCache
 from videogen.training.settings import TrainSettings
@@ -37,7 +37,7 @@ class Learner(Protocol):
         """What a new run does once, before its first step."""
         ...
 
-    def loss(self, step: int, source: Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, source: Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
         """The loss of a step, whose gradient serves modules and critics alike, and the numbers to log."""
         ...
 
@@ -56,6 +56,7 @@ class VAELearner:
 
     def __init__(self, vae: Any, dataset: Dataset, settings: TrainSettings) -> None:
         self.vae, self.dataset, self.settings = vae, dataset, settings
+        self.device = device_of(vae)
         self.decoder_only = settings.part == "vae_decoder"
         self.modules = nn.ModuleDict({"vae": vae})
         if self.decoder_only:
@@ -68,14 +69,14 @@ class VAELearner:
         if hasattr(self.vae, "fit") and not self.decoder_only:
             source = generator(self.settings.seed, -2)
             shapes = [draw_shape(self.settings, source) for _ in range(STATISTICS)]
-            self.vae.fit(self.dataset.clip(index, *shape).video for index, shape in enumerate(shapes))
+            self.vae.fit(self.dataset.clip(index, *shape).video.to(self.device) for index, shape in enumerate(shapes))
 
-    def loss(self, step: int, source: Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, source: Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
         """The loss of a batch of clips, or of images, drawn for this step."""
         shape = draw_shape(self.settings, source)
         first = step * self.settings.batch_size
         clips = [self.dataset.clip(first + i, *shape) for i in range(self.settings.batch_size)]
-        video = torch.stack([clip.video for clip in clips])
+        video = torch.stack([clip.video for clip in clips]).to(self.device)
         posterior, latents = self._encode(video, source)
         decoded = self.vae.decode(latents).float()
         error, numbers = self.losses.reconstruction(video, decoded, source)
@@ -88,7 +89,7 @@ class VAELearner:
         """The posterior and latents drawn from it; where only the decoder learns, its mode, and nothing is moved."""
         if not self.decoder_only:
             posterior = self.vae.encode(video)
-            return posterior, posterior.sample(source)
+            return posterior, posterior.sample(generator_on(source, self.device))
         with torch.no_grad(), _evaluating(self.vae):
             posterior = self.vae.encode(video)
             return posterior, posterior.mode()
@@ -101,7 +102,8 @@ class VAELearner:
         with _evaluating(self.vae):
             for index in range(clips):
                 clip = self.dataset.clip(index, *draw_shape(self.settings, source))
-                latents.append(self.vae.encode(clip.video[None]).mode().flatten(2).squeeze(0))
+                video = clip.video[None].to(self.device)
+                latents.append(self.vae.encode(video).mode().flatten(2).squeeze(0).cpu())
         every = torch.cat(latents, dim=1).double()
         shift, scale = every.mean(1), 1 / every.std(1)
         return [round(v, 5) for v in shift.tolist()], [round(v, 5) for v in scale.tolist()]
@@ -140,9 +142,9 @@ class DenoiserLearner:
         if isinstance(text, nn.Module) and any(p.requires_grad for p in text.parameters()):
             self.modules["text"] = text
         self.critics = nn.ModuleDict()
-        spec = vae.spec
-        self.shift = torch.tensor(spec.shift).view(-1, 1, 1, 1)
-        self.scale = torch.tensor(spec.scale).view(-1, 1, 1, 1)
+        spec, self.device = vae.spec, device_of(denoiser)
+        self.shift = torch.tensor(spec.shift, device=self.device).view(-1, 1, 1, 1)
+        self.scale = torch.tensor(spec.scale, device=self.device).view(-1, 1, 1, 1)
         cache = Path(settings.output) / "latents"
         if settings.compile:
             for block in denoiser.blocks:
@@ -152,7 +154,7 @@ class DenoiserLearner:
     def start(self) -> None:
         """Nothing: a denoiser starts from random weights."""
 
-    def loss(self, step: int, source: Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, source: Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
         """Weighted squared error of the prediction at random times."""
         raw, texts = self._batch(step, source)
         x0 = (raw - self.shift) * self.scale
@@ -160,21 +162,22 @@ class DenoiserLearner:
         features = self._encode(texts, dropped)
         stride = self.vae.spec.spatial_stride
         condition = text_condition(features, self.denoiser.conditions, (x0.shape[3] * stride, x0.shape[4] * stride))
+        # times stay on the CPU until the network takes them: to look at them there would wait for the card
         times = self.objective.sample_times(len(texts), source)
-        noise = torch.randn(x0.shape, generator=source)
+        noise = torch.randn(x0.shape, generator=generator_on(source, self.device), device=self.device)
         times, condition, learnt = self._with_known(x0, times, condition, source)
         noisy = self.objective.add_noise(x0, noise, times)
-        output = self.denoiser(noisy, times, condition).float()
+        output = self.denoiser(noisy, times.to(self.device), condition).float()
         # a variance that the model may predict as well stands behind
         prediction = output[:, : x0.shape[1]]
         errors = (prediction - self.objective.target(x0, noise, times)).square().mean((1, 3, 4))
-        weights = self.objective.loss_weight(times).to(errors.dtype)
+        weights = self.objective.loss_weight(times).to(errors)
         weighted = errors * (weights if weights.ndim == 2 else weights[:, None])
         if self.learns_variance:
             weighted = weighted + self.objective.variance_loss(output, x0, noisy, times).float().mean((1, 3, 4))
         # each clip counts as much as the others, however much of it is known
-        loss, error = (_mean(values, learnt).mean() for values in (weighted, errors))
-        return loss, {"loss": loss.item(), "error": error.item()}
+        loss, error = (_mean(values, learnt.to(self.device)).mean() for values in (weighted, errors))
+        return loss, {"loss": loss.detach(), "error": error.detach()}
 
     def _with_known(
         self, x0: Tensor, times: Tensor, condition: Condition, source: Generator
@@ -190,8 +193,9 @@ class DenoiserLearner:
             return times, condition, every
         known = draw_known(len(x0), x0.shape[2], self.settings.known, source)
         if beside:
-            mask = known if "known_mask" in self.denoiser.conditions else None
-            given = x0 * known[:, None, :, None, None]
+            there = known.to(self.device)
+            mask = there if "known_mask" in self.denoiser.conditions else None
+            given = x0 * there[:, None, :, None, None]
             return times, dataclasses.replace(condition, known=given, known_mask=mask), every
         one = torch.ones((), dtype=torch.float64)
         return times[:, None].where(~known, self.objective.time_of(one, 0 * one)), condition, ~known
@@ -206,18 +210,23 @@ class DenoiserLearner:
         features = self.text.encode(texts)
         without = null_features(self.denoiser, features)
         assert without is not None
-        tokens = without.tokens.where(dropped[:, None, None], features.tokens)
+        tokens = without.tokens.where(dropped[:, None, None].to(self.device), features.tokens)
         return TextFeatures(tokens, features.mask, features.pooled)
 
     def _batch(self, step: int, source: Generator) -> tuple[Tensor, list[str]]:
         shape = draw_shape(self.settings, source)
         if self.cache is not None:
-            return self.cache.batch(shape, self.settings.batch_size, source)
+            return self.cache.batch(shape, self.settings.batch_size, source, self.device)
         first = step * self.settings.batch_size
         clips = [self.dataset.clip(first + i, *shape) for i in range(self.settings.batch_size)]
         with torch.no_grad():
-            latents = self.vae.encode(torch.stack([clip.video for clip in clips])).mode()
+            latents = self.vae.encode(torch.stack([clip.video for clip in clips]).to(self.device)).mode()
         return latents, [clip.text for clip in clips]
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's weights are."""
+    return next(module.parameters()).device
 
 
 def _mean(values: Tensor, counted: Tensor) -> Tensor:

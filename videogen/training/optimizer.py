@@ -54,4 +54,4 @@ class Optimizer:
         """Go on from a saved state; a weight that isn't in it has not moved yet."""
         for name, parameter in self.named.items():
             if f"step.{name}" in state:
-                self.adamw.state[parameter] = {key: state[f"{key}.{name}"] for key in MOMENTS}
+                self.adamw.state[parameter] = {key: state[f"{key}.{name}"].to(parameter.device) for key in MOMENTS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -61,14 +62,14 @@ class PhraseLearner:
     def start(self) -> None:
         """Nothing: an encoder starts from random weights, or from those it was given."""
 
-    def loss(self, step: int, source: Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, source: Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
         """Cross-entropy of a batch of sentences, and the share of words that tell their whole phrase and no more."""
         size = self.settings.batch_size
         frames = [draw_shape(self.settings, source).num_frames for _ in range(size)]
         sentences = [self.dataset.sentence(step * size + i, frames[i]) for i in range(size)]
         features, vectors = self.text.encode(sentences), self.text.embedding.weight
         logits = (features.tokens @ vectors.T / vectors.shape[1] ** 0.5)[features.mask].float()
-        told = torch.cat([self._told(sentence, len(vectors)) for sentence in sentences])
+        told = torch.cat([self._told(sentence, len(vectors)) for sentence in sentences]).to(logits)
         loss = F.binary_cross_entropy_with_logits(logits, told)
         right = ((logits > 0) == (told > 0)).all(1).float().mean()
         return loss, {"loss": loss.item(), "right": right.item()}
@@ -79,4 +80,4 @@ class PhraseLearner:
         for phrase in self.dataset.phrases(sentence):
             ids = [self.text.ids[word] for word in phrase.split()]
             rows.append(F.one_hot(torch.tensor(ids), words).amax(0).expand(len(ids), -1))
-        return torch.cat(rows).float()
+        return torch.cat(rows)

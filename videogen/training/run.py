@@ -78,6 +78,7 @@ class Run:
         self.optimizer = Optimizer(self.modules, betas=(0.9, 0.98), **common)
         # a critic's opponent moves: it remembers less (the betas of VQGAN, arXiv 2012.09841)
         self.critics_optimizer = Optimizer(self.critics, betas=(0.5, 0.9), **common)
+        self.device = next(self.modules.parameters()).device.type
         self.parameters = sum(p.numel() for p in self.optimizer.named.values())
         self.ema = EMA(self.modules, settings.ema)
 
@@ -86,10 +87,8 @@ class Run:
         source = generator(self.settings.seed, step)
         # parts that draw from PyTorch's own source, as codebooks do, are to resume as well
         torch.manual_seed(source.initial_seed())
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
             loss, numbers = self.learner.loss(step, source)
-        if not math.isfinite(loss.item()):
-            raise ValueError(f"the loss is {loss.item()} at step {step + 1}: lower train.learning_rate")
         self.optimizer.zero_grad()
         self.critics_optimizer.zero_grad()
         loss.backward()
@@ -97,7 +96,10 @@ class Run:
         self.optimizer.step(rate)
         self.critics_optimizer.step(learning_rate(step, self.settings, self.settings.discriminator_learning_rate))
         self.ema.update(self.modules, step)
-        return {**numbers, "lr": rate}
+        # looked at last, since a card is waited for then; what isn't finite ends the run before it is saved
+        if not math.isfinite(loss.item()):
+            raise ValueError(f"the loss is {loss.item()} at step {step + 1}: lower train.learning_rate")
+        return {**{name: float(number) for name, number in numbers.items()}, "lr": rate}
 
     def save(self, output: Path, step: int) -> None:
         """Write a complete checkpoint `step_N` and drop all but the last few."""

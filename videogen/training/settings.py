@@ -31,6 +31,7 @@ class TrainSettings:
         text_dropout: share of samples trained without text, for classifier-free guidance (denoiser only).
         known: share of clips some of whose latent frames are known, see `videogen.training.known` (denoiser only).
         cached_clips: encode this many clips once and draw from them (denoiser only); 0 encodes anew at each step.
+        workers: processes that make those clips, 0 for none beside this one (denoiser only).
         reconstruction: "l2" or "l1", squared or absolute error of the pixels (this and all below to `export_precision`:
             VAE only).
         kl_weight: weight of the KL term, which part=vae_decoder logs and doesn't learn from.
@@ -72,6 +73,7 @@ class TrainSettings:
     text_dropout: float = 0.1
     known: float = 0.0
     cached_clips: int = 0
+    workers: int = 0
     reconstruction: str = "l2"
     kl_weight: float = 1e-6
     commitment_weight: float = 0.25

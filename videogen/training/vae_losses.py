@@ -47,6 +47,9 @@ class VAELoss:
         self.discriminator = (
             PatchDiscriminator(channels=settings.discriminator_channels) if settings.discriminator else None
         )
+        for module in (self.perceptual, self.discriminator):
+            if module is not None:
+                module.to(last_layer(vae).device)
         self.critics = nn.ModuleDict({"discriminator": self.discriminator} if self.discriminator else {})
 
     def reconstruction(self, video: Tensor, decoded: Tensor, source: Generator) -> tuple[Tensor, dict[str, float]]:
