@@ -99,7 +99,7 @@ def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
         sampling = {"generate", "evaluate"}
         skipped = {"num_frames", "height", "width", "steps", "fps", "guidance", "guidance_rescale", "negative_prompt"}
         skipped |= {"embedded_guidance", "condition_fps", "blank", "clean_frames", "window", "window_overlap"}
-        skipped |= {"free_init", "free_init_filter", "free_init_space", "free_init_time"}
+        skipped |= {"window_of", "free_init", "free_init_filter", "free_init_space", "free_init_time"}
         for key in settings_of(command):
             if not key.startswith("train.") and (command in sampling or key not in skipped):
                 assert key in told, f"videogen {command} --help doesn't say {key}"

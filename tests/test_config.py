@@ -96,11 +96,18 @@ def test_a_solver_walks_on_the_noise_of_the_objective() -> None:
 
 
 def test_windows_noise_and_rounds_of_a_long_film_reach_the_pipeline() -> None:
-    told = ["window=17", "window_overlap=12", "initial_noise=freenoise", "initial_noise.shuffle=false"]
+    told = [
+        "window=17",
+        "window_overlap=12",
+        "window_of=attention",
+        "initial_noise=freenoise",
+        "initial_noise.shuffle=false",
+    ]
     told += ["free_init=2", "free_init_filter=box", "free_init_space=0.5", "free_init_time=1"]
     pipe = build_pipeline(compose("generate", [*TINY, *told]))
     sampling = pipe.sampling
     assert (sampling.window, sampling.window_overlap, vars(pipe.initial_noise)) == (17, 12, {"shuffle": False})
+    assert sampling.window_of == "attention"
     assert (sampling.free_init, sampling.free_init_filter) == (2, "box")
     assert (sampling.free_init_space, sampling.free_init_time) == (0.5, 1.0)
 

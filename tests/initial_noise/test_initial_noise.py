@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,6 +54,36 @@ def test_progressive_noise_is_alike_the_nearer_frames_are(alpha: float) -> None:
     apart = (torch.arange(6)[:, None] - torch.arange(6)).abs()
     found = correlations(draw("progressive", (4, 6, 50, 50), alpha=alpha))
     torch.testing.assert_close(found, torch.tensor(one) ** apart, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("name", ["mixed", "progressive"])
+def test_the_covariance_of_frames_is_pyoco_s(name: str, alpha: float) -> None:
+    # arXiv 2305.10474: the shared noise is N(0, alpha^2 / (1 + alpha^2)) and the own one
+    # N(0, 1 / (1 + alpha^2)); progressive noise shares that of the frame before
+    shared, own = alpha**2 / (1 + alpha**2), 1 / (1 + alpha**2)
+    wanted = torch.eye(5, dtype=torch.float64)
+    if name == "mixed":
+        wanted = own * wanted + shared
+    for row, column in itertools.permutations(range(5), 2) if name == "progressive" else ():
+        wanted[row, column] = shared ** (abs(row - column) / 2)
+    # the frames are linear in what is drawn, one value a frame and for mixed noise a common one: their covariance is
+    # exactly that of the coefficients
+    count = 5 + (name == "mixed")
+    coefficients = torch.stack([_of(name, alpha, row) for row in torch.eye(count, dtype=torch.float64)], dim=1)
+    torch.testing.assert_close(coefficients @ coefficients.T, wanted, rtol=0, atol=1e-12)
+
+
+def _of(name: str, alpha: float, drawn: Tensor) -> Tensor:
+    """The noise of five frames of one pixel, where these values are drawn in turn."""
+    left = drawn.tolist()
+
+    def randn(shape: tuple[int, ...], generator: Generator) -> Tensor:
+        return torch.tensor([left.pop(0) for _ in range(math.prod(shape))], dtype=torch.float64).view(shape)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "randn", randn)
+        return draw(name, (1, 5, 1, 1), alpha=alpha).flatten()
 
 
 def test_a_negative_share_is_refused() -> None:

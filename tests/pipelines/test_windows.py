@@ -16,8 +16,9 @@ import videogen
 from videogen.denoiser import Condition
 from videogen.guidance import GUIDES
 from videogen.pipelines.cutting import TIME_AXES, WHOLE, cut_condition
+from videogen.pipelines.placing import place_windows
 from videogen.pipelines.sampling import Sampling
-from videogen.pipelines.windows import Windowed, place_windows, windowed
+from videogen.pipelines.windows import Windowed, windowed
 from videogen.schedulers import SCHEDULERS
 from videogen.tasks import TASKS
 from videogen.vae import VAESpec

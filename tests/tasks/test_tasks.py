@@ -49,6 +49,9 @@ class World:
         first = value - STEP * where
         return (first.view(-1, 1, 1, 1, 1) + STEP * torch.arange(num_frames).view(-1, 1, 1)).expand(-1, 3, -1, *SIZE)
 
+    def check(self, num_frames: int, known: Known) -> None:
+        assert known.film.shape[2] == len(known.mask) == num_frames
+
 
 def request(**given: Any) -> Request:
     return Request(["a red circle"], 17, *SIZE, SPEC, **given)

@@ -56,6 +56,7 @@ Sampling:
   negative_prompt=              what to lead away from
 Longer than trained:
   window= window_overlap=       frames that the model sees at once, 0 for all, and how many two windows have in common
+  window_of=                    what sees windows: network, or attention, that along time alone of factorised models
   initial_noise=                what a film begins as: independent, freenoise (that of one window again), …
   free_init=                    rounds more, each from the low frequencies of the film before; what those are is said by
                                 free_init_filter= (butterworth, gaussian, ideal, box), free_init_space= and

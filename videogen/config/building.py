@@ -28,7 +28,8 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 SAMPLING = (
     *("num_frames", "height", "width", "steps"),
     *("guidance", "guidance_rescale", "negative_prompt", "embedded_guidance", "condition_fps", "blank", "clean_frames"),
-    *("window", "window_overlap", "free_init", "free_init_filter", "free_init_space", "free_init_time"),
+    *("window", "window_overlap", "window_of"),
+    *("free_init", "free_init_filter", "free_init_space", "free_init_time"),
 )
 
 

@@ -40,6 +40,7 @@ class Settings:
     clean_frames: Literal["none", "first", "any"] = "none"
     window: int = 0
     window_overlap: int = 8
+    window_of: Literal["network", "attention"] = "network"
     free_init: int = 0
     free_init_filter: Literal["butterworth", "gaussian", "ideal", "box"] = "butterworth"
     free_init_space: float = 0.25

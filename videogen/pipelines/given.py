@@ -93,7 +93,10 @@ def check_blank(given: Given, spec: VAESpec, blank: Blank) -> None:
     allowed = {"repeat": {0}, "zeros": set(range(given.num_frames)) if spec.temporal_stride == 1 else ends}
     if extra := sorted(set(given.places) - allowed.get(blank, set(given.places))):
         choices = {"repeat": "the first frame alone", "zeros": "the first and the last frame alone"}
-        raise ValueError(f"image at frame {extra[0]}: this model can be given {choices[blank]} (blank={blank})")
+        raise ValueError(
+            f"image at frame {extra[0]}: this model can be given {choices[blank]} (blank={blank}); to go on from a "
+            "film take task=extend task.overlap=1"
+        )
 
 
 def known_latents(vae: VideoVAE, given: Given, blank: Blank) -> Float[Tensor, "b c t h w"]:

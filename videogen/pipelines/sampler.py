@@ -67,18 +67,27 @@ class Sampler:
         prompts: Sequence[str] | None = None,
     ) -> Float[Tensor, "b 3 t h w"]:
         """See `videogen.tasks.Sample`."""
-        prompts = self.prompts if prompts is None else prompts
-        settings, parts = dataclasses.replace(self.settings, num_frames=num_frames), self.parts
-        parts.check(prompts, settings)
-        plan = plan_known(known, parts.denoiser.conditions, settings.clean_frames, parts.vae.spec)
-        given = plan.given or given_frames(None, len(prompts), (num_frames, settings.height, settings.width))
-        check_request(parts.denoiser, parts.vae, parts.vision, given, settings)
+        prompts, parts = self.prompts if prompts is None else prompts, self.parts
+        settings, plan, given = self._checked(num_frames, known, prompts)
         given = dataclasses.replace(given, images=given.images.to(self.device))
         conditions = self._conditions(prompts, given, settings, start.of if start else None)
         latents = self._rounds(lambda: self._network(conditions, known, plan, settings), start, settings)
         with watched(parts.vae, "decoding"):
             video = decode_film(parts.vae, latents)
         return finite(video, "decoding").clamp(-1, 1).cpu()
+
+    def check(self, num_frames: int, known: Known) -> None:
+        """See `videogen.tasks.Sample`."""
+        self._checked(num_frames, known, self.prompts)
+
+    def _checked(self, num_frames: int, known: Known | None, prompts: Sequence[str]) -> tuple[Sampling, Plan, Given]:
+        """How to sample, and how the model is told what is known, or why it can't be."""
+        settings, parts = dataclasses.replace(self.settings, num_frames=num_frames), self.parts
+        parts.check(prompts, settings)
+        plan = plan_known(known, parts.denoiser.conditions, settings.clean_frames, parts.vae.spec)
+        given = plan.given or given_frames(None, len(prompts), (num_frames, settings.height, settings.width))
+        check_request(parts.denoiser, parts.vae, parts.vision, given, settings)
+        return settings, plan, given
 
     def _conditions(
         self, prompts: Sequence[str], given: Given, settings: Sampling, away: Sequence[str] | None

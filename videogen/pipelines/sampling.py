@@ -8,6 +8,7 @@ from typing import Literal
 from videogen.pipelines.given import Blank
 
 CleanFrames = Literal["none", "first", "any"]
+WindowOf = Literal["network", "attention"]
 FreeInitFilter = Literal["butterworth", "gaussian", "ideal", "box"]
 
 
@@ -31,6 +32,7 @@ class Sampling:
             their own: the first (Wan 2.2), any, or none.
         window: frames that the model sees at once of a longer film, see `windowed`; 0 is all of them.
         window_overlap: how many of them two windows have in common at least.
+        window_of: what sees a film in windows: the whole network, or its attention along time alone, see `AlongTime`.
         free_init: how often a film is sampled again from its own low frequencies, see `started_over`.
         free_init_filter: what is kept of them, see `low_pass`.
         free_init_space: above 0 to 1, where that filter stops along height and width; 1 is the highest frequency.
@@ -50,6 +52,7 @@ class Sampling:
     clean_frames: CleanFrames = "none"
     window: int = 0
     window_overlap: int = 8
+    window_of: WindowOf = "network"
     free_init: int = 0
     free_init_filter: FreeInitFilter = "butterworth"
     free_init_space: float = 0.25

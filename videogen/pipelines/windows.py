@@ -2,64 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from videogen.denoiser import Condition, Denoiser
 from videogen.initial_noise import Seen
+from videogen.pipelines.along_time import AlongTime
 from videogen.pipelines.cutting import cut_condition
+from videogen.pipelines.placing import Window, place_windows
 from videogen.pipelines.sampling import Sampling
 from videogen.vae import VAESpec
-
-
-@dataclasses.dataclass(frozen=True)
-class Window:
-    """Latent frames that the denoiser sees at once.
-
-    Args:
-        start, stop: the first one, and the one behind the last.
-        weights: what its prediction counts at each of them (stop - start,); those of all windows sum to 1 at a frame.
-    """
-
-    start: int
-    stop: int
-    weights: Float[Tensor, " t"]
-
-
-def place_windows(frames: int, length: int, overlap: int) -> list[Window]:
-    """As few windows as cover a film and overlap by at least so many latent frames, evenly spread.
-
-    Where two overlap, the weight goes over from the one to the other as sin^2: without a step at either's end.
-    """
-    count = max(1, math.ceil((frames - overlap) / (length - overlap)))
-    last = max(frames - length, 0)
-    starts = [round(index * last / max(count - 1, 1)) for index in range(count)]
-    stops = [min(start + length, frames) for start in starts]
-    ramps = [_ramps(starts, stops, index) for index in range(count)]
-    total = torch.zeros(frames, dtype=torch.float64)
-    for start, stop, ramp in zip(starts, stops, ramps, strict=True):
-        total[start:stop] += ramp
-    return [Window(a, b, ramp / total[a:b]) for a, b, ramp in zip(starts, stops, ramps, strict=True)]
-
-
-def _ramps(starts: list[int], stops: list[int], index: int) -> Tensor:
-    """1, rising from 0 over what is common with the window before, and falling over what is with the one behind."""
-    start, stop = starts[index], stops[index]
-    place = torch.arange(start, stop, dtype=torch.float64) + 0.5
-    ramp = torch.ones_like(place)
-    if index:
-        ramp *= _smooth((place - start) / (stops[index - 1] - start))
-    if index + 1 < len(starts):
-        ramp *= _smooth((stop - place) / (stop - starts[index + 1]))
-    return ramp
-
-
-def _smooth(share: Tensor) -> Tensor:
-    return torch.sin(share.clamp(0, 1) * (math.pi / 2)).square()
 
 
 class Windowed:
@@ -113,13 +65,16 @@ def windowed(denoiser: Denoiser, settings: Sampling, spec: VAESpec) -> Denoiser:
     """The denoiser itself for a film that isn't longer than a window, or that is to be seen whole; else in windows.
 
     Raises:
-        ValueError: a window or an overlap that the VAE's stride doesn't fit, or an overlap as long as the window.
+        ValueError: a window or an overlap that the VAE's stride doesn't fit, an overlap as long as the window, or a
+            model without the attention that is to be in windows.
     """
     if not settings.window:
         return denoiser
     length, overlap = window_latents(settings, spec)
     film = spec.latent_shape(settings.num_frames, settings.height, settings.width)[1]
-    return Windowed(denoiser, length, overlap) if length < film else denoiser
+    if length >= film:
+        return denoiser
+    return (AlongTime if settings.window_of == "attention" else Windowed)(denoiser, length, overlap)
 
 
 def seen_at_once(settings: Sampling, spec: VAESpec) -> Seen | None:

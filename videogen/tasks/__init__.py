@@ -121,6 +121,17 @@ class Sample(Protocol):
         """
         ...
 
+    def check(self, num_frames: int, known: Known) -> None:
+        """Refuse what a call would refuse, before any other: a task that takes several asks for all of them first.
+
+        Args:
+            num_frames, known: as a call has them; of the known film its shape alone counts.
+
+        Raises:
+            ValueError: as a call.
+        """
+        ...
+
 
 class Task(Protocol):
     """A way to make a film of a request."""

@@ -40,13 +40,19 @@ def placed(num_frames: int, pieces: dict[int, Tensor]) -> Known:
 
 def overlap_ahead(wanted: int, spec: VAESpec) -> int:
     """At most `wanted` frames that are whole latent ones at a film's start."""
-    alone = int(spec.first_frame_alone)
-    return (wanted - alone) // spec.temporal_stride * spec.temporal_stride + alone
+    if wanted < 1:
+        return 0
+    last = spec.frames_of(spec.latent_place(wanted - 1))
+    return wanted if last.stop == wanted else last.start
 
 
-def overlap_behind(wanted: int, spec: VAESpec) -> int:
-    """At most `wanted` frames that are whole latent ones at a film's end."""
-    return wanted // spec.temporal_stride * spec.temporal_stride
+def overlap_behind(wanted: int, num_frames: int, spec: VAESpec) -> int:
+    """At most `wanted` frames that are whole latent ones at the end of a film of `num_frames`."""
+    if wanted < 1:
+        return 0
+    before = max(num_frames - wanted, 0)
+    first = spec.frames_of(spec.latent_place(before))
+    return num_frames - (before if first.start == before else first.stop)
 
 
 def check_overlap(name: str, kept: int, wanted: int, request: Request) -> int:
@@ -67,6 +73,13 @@ def check_strength(strength: float) -> None:
     """Raises ValueError for a share of the steps that isn't above 0 and up to 1."""
     if not 0 < strength <= 1:
         raise ValueError(f"strength={strength}: above 0, where the film stays, to 1, where nothing is left of it")
+
+
+def some_film(request: Request) -> Tensor:
+    """The film that is given (B, 3, T, H, W), or a black one of as many frames as a sample has."""
+    if request.video is not None:
+        return request.video
+    return torch.full((len(request.prompts), 3, request.num_frames, request.height, request.width), -1.0)
 
 
 def pasted(made: Tensor, known: Known) -> Tensor:

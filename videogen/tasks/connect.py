@@ -43,7 +43,7 @@ class Connect(TaskBase):
         assert one is not None
         assert other is not None
         ahead = overlap_ahead(min(self.overlap, one.shape[2]), request.spec)
-        behind = overlap_behind(min(self.overlap, other.shape[2]), request.spec)
+        behind = overlap_behind(min(self.overlap, other.shape[2]), request.num_frames, request.spec)
         for keep in (ahead, behind, ahead + behind):
             check_overlap("task.overlap", keep, self.overlap, request)
         frames, there = request.num_frames, slice(ahead, request.num_frames - behind)
@@ -51,6 +51,8 @@ class Connect(TaskBase):
         if not self.then:
             made = sample(frames, known=placed(frames, start | end))
         else:
+            sample.check(frames, placed(frames, start))
+            sample.check(frames, placed(frames, end))
             onward = sample(frames, known=placed(frames, start))
             before = sample(frames, known=placed(frames, end), prompts=[self.then] * len(request.prompts))
             made = torch.lerp(onward, before, _shares(frames, there).to(before)[:, None, None])

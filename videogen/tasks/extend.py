@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from videogen.tasks import TASKS, Request, Sample, check_pixels
-from videogen.tasks._shared import TaskBase, check_overlap, overlap_ahead, overlap_behind, placed
+from videogen.tasks import TASKS, Known, Request, Sample, check_pixels
+from videogen.tasks._shared import TaskBase, check_overlap, overlap_ahead, overlap_behind, placed, some_film
 
 
 @TASKS.register("extend")
@@ -63,9 +63,13 @@ class Extend(TaskBase):
             raise ValueError("a film to extend and images of its first frames: give one of the two")
         self._overlap(request, self.overlap)
         check_pixels(len(request.prompts), self.length, request.height, request.width)
+        if request.video is not None and request.video.shape[2] >= self.length:
+            raise ValueError(f"the film has {request.video.shape[2]} frames already: set task.length to more of them")
+        if request.video is not None or self.length > request.num_frames:
+            # sentences that change and sentences that go on ask for different frames
+            for new in {bool(self.then), bool(self.then and not self.scene)}:
+                sample.check(request.num_frames, self._known(request, some_film(request), new=new)[0])
         film = sample(request.num_frames, known=request.image) if request.video is None else request.video
-        if request.video is not None and film.shape[2] >= self.length:
-            raise ValueError(f"the film has {film.shape[2]} frames already: set task.length to more of them")
         pieces = scene = 0
         while film.shape[2] < self.length:
             pieces += 1
@@ -82,16 +86,21 @@ class Extend(TaskBase):
 
     def _longer(self, request: Request, sample: Sample, film: Tensor, prompts: Sequence[str], *, new: bool) -> Tensor:
         """The film and one sample more, with or without a common motion."""
-        ahead = self.direction == "forward"
-        wanted = self.overlap
-        if new:
-            wanted = 1 if ahead and request.spec.first_frame_alone else request.spec.temporal_stride
-        keep = self._overlap(request, min(wanted, film.shape[2]))
-        there = film[:, :, -keep:] if ahead else film[:, :, :keep]
-        known = placed(request.num_frames, {0 if ahead else request.num_frames - keep: there})
+        known, keep = self._known(request, film, new=new)
         made = sample(request.num_frames, known=known, prompts=prompts)
+        ahead = self.direction == "forward"
         return torch.cat([film, made[:, :, keep:]] if ahead else [made[:, :, :-keep], film], dim=2)
 
+    def _known(self, request: Request, film: Tensor, *, new: bool) -> tuple[Known, int]:
+        """What the next sample has in common with the film, and how many frames these are."""
+        ahead, spec, wanted = self.direction == "forward", request.spec, self.overlap
+        if new:
+            wanted = len(spec.frames_of(0 if ahead else spec.latent_place(request.num_frames - 1)))
+        keep = self._overlap(request, min(wanted, film.shape[2]))
+        there = film[:, :, -keep:] if ahead else film[:, :, :keep]
+        return placed(request.num_frames, {0 if ahead else request.num_frames - keep: there}), keep
+
     def _overlap(self, request: Request, wanted: int) -> int:
-        fitting = overlap_ahead if self.direction == "forward" else overlap_behind
-        return check_overlap("task.overlap", fitting(wanted, request.spec), wanted, request)
+        ahead, spec = self.direction == "forward", request.spec
+        keep = overlap_ahead(wanted, spec) if ahead else overlap_behind(wanted, request.num_frames, spec)
+        return check_overlap("task.overlap", keep, wanted, request)

@@ -7,8 +7,8 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from videogen.tasks import TASKS, Request, Sample
-from videogen.tasks._shared import TaskBase, pasted, placed
+from videogen.tasks import TASKS, Known, Request, Sample
+from videogen.tasks._shared import TaskBase, pasted, placed, some_film
 
 
 @TASKS.register("loop")
@@ -38,17 +38,25 @@ class Loop(TaskBase):
         """
         if request.video is not None and request.image is not None:
             raise ValueError("a film to close and images of its first frames: give one of the two")
-        stride, frames = request.spec.temporal_stride, request.num_frames
-        ahead = 1 if request.spec.first_frame_alone else stride
-        if frames <= ahead + stride:
-            raise ValueError(f"num_frames={frames}: the way back takes more than {ahead + stride}")
-        film = sample(request.num_frames, known=request.image) if request.video is None else request.video
-        if film.shape[2] < stride:
-            raise ValueError(f"the film has {film.shape[2]} frames: the way back leads to the first {stride} of it")
-        end, start = film[:, :, -ahead:], film[:, :, :stride]
+        spec, frames = request.spec, request.num_frames
+        ahead, behind = (len(spec.frames_of(place)) for place in (0, spec.latent_place(frames - 1)))
+        if frames <= ahead + behind:
+            raise ValueError(f"num_frames={frames}: the way back takes more than {ahead + behind}")
+        if request.video is not None and request.video.shape[2] < behind:
+            raise ValueError(
+                f"the film has {request.video.shape[2]} frames: the way back leads to the first {behind} of it"
+            )
+        sample.check(frames, self._ends(some_film(request), frames, ahead, behind))
+        film = sample(frames, known=request.image) if request.video is None else request.video
+        known = self._ends(film, frames, ahead, behind)
         if not self.back:
-            known = placed(frames, {0: end, frames - stride: start})
-            return torch.cat([film, sample(frames, known=known)[:, :, ahead:-stride]], dim=2)
-        known = placed(frames, {0: end.flip(2), frames - stride: start.flip(2)})
+            return torch.cat([film, sample(frames, known=known)[:, :, ahead:-behind]], dim=2)
         made = pasted(sample(frames, known=known, prompts=[self.back] * len(request.prompts)), known)
         return torch.cat([film, made[:, :, 1:-1]], dim=2)
+
+    def _ends(self, film: Tensor, frames: int, ahead: int, behind: int) -> Known:
+        """The film's last frames and its first ones as the first and the last of the way back."""
+        end, start = film[:, :, -ahead:], film[:, :, :behind]
+        if self.back:
+            end, start = end.flip(2), start.flip(2)
+        return placed(frames, {0: end, frames - behind: start})

@@ -33,18 +33,27 @@ def case(world: World, index: int, task: Outpaint) -> Case:
 
 def what_is_known(task: Outpaint, film: Tensor) -> Known:
     """What the task asks its sampler to keep."""
-    asked: list[Known] = []
-
-    def sample(num_frames: int, *, known: Known | None = None, **_: Any) -> Tensor:
-        assert known is not None
-        asked.append(known)
-        return known.film
-
+    listening = _Listening()
     _, frames, height, width = film.shape
     # of the request the task reads the film and its length alone, and nothing of a VAE
     spec = VAESpec(3, 1, 1, True, (), ())
-    task.run(Request([""], frames, height, width, spec, video=film[None]), sample)
-    return asked[0]
+    task.run(Request([""], frames, height, width, spec, video=film[None]), listening)
+    assert listening.known is not None
+    return listening.known
+
+
+class _Listening:
+    """A sampler that makes nothing, and keeps what it is asked for."""
+
+    known: Known | None = None
+
+    def __call__(self, num_frames: int, *, known: Known | None = None, **_: Any) -> Tensor:
+        assert known is not None
+        self.known = known
+        return known.film
+
+    def check(self, num_frames: int, known: Known) -> None:
+        """Nothing is refused."""
 
 
 def judge(film: Tensor, *, known: Known, ground: Tensor, prompt: str) -> dict[str, Any]:
