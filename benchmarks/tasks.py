@@ -78,9 +78,9 @@ JOBS: Mapping[str, Job] = {
         ),
     ),
     "minute": Job(
-        ("task=extend", "task.length=481"),
+        ("task=extend", "task.length=481", "guidance=1"),
         (Figure("all", "the right object after 60 s: colour, shape, size", 0.9),),
-        0.06,
+        0.12,
     ),
     "loop": Job(
         ("task=loop",),
