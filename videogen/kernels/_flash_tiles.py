@@ -44,9 +44,9 @@ AMPERE: Mapping[Pass, Mapping[int, tuple[Tile, Tile, Tile]]] = {
         256: (Tile(16, 16, 8, 2), Tile(16, 16, 8, 2), Tile(16, 16, 8, 2)),
     },
 }
-# without a mask and up to a head_dim of 128: of what spills nothing, the fastest to 2 % by an H100's clock, in a sweep on
-# two sequences of 8,192 tokens with 24 heads (benchmarks/results/tiles_cuda.md); the others follow it as far as nothing
-# spills, read from ptxas's report and not timed
+# without a mask and up to a head_dim of 128: of what spills nothing, the fastest to 2 % by an H100's clock, in a sweep
+# on two sequences of 8,192 tokens with 24 heads (benchmarks/results/tiles_cuda.md); the others follow it as far as
+# nothing spills, read from ptxas's report and not timed
 HOPPER: Mapping[Pass, Mapping[int, tuple[Tile, Tile, Tile]]] = {
     "forward": {
         64: (Tile(128, 64, 4, 3), Tile(128, 64, 4, 3), Tile(64, 64, 4, 3)),
