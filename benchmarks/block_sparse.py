@@ -48,7 +48,8 @@ PATTERNS = ("skip 8", "skip 4", "tiles 1,1,1", "tiles 2,2,2", "radial", "frame c
 
 def patterns(shape: Shape, device: torch.device) -> dict[str, BlockList]:
     """From sparse to dense."""
-    tile = (2, 8, 8) if shape.grid[1] % 8 == 0 else (3, 6, 8)
+    # tiles of up to 128 tokens that fill a grid: one of more would be two blocks, each half empty
+    tile = (2, 8, 8) if shape.grid[1] % 8 == 0 else (3, 10, 4) if shape.grid[1] % 10 == 0 else (3, 5, 8)
     length = shape.tokens
     return {
         "skip 8": builders.skip(length, 8, device=device),

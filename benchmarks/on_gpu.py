@@ -1,7 +1,7 @@
 """All that there is to know of this card: the kernels' tests, then every benchmark of theirs, within a time.
 
     python benchmarks/on_gpu.py
-    python benchmarks/on_gpu.py --seconds 150 --copy /tmp/found --parts tests tiles attention
+    python benchmarks/on_gpu.py --seconds 150 --copy /tmp/found --parts tiles attention tests
 
 Results go to benchmarks/results/*_cuda.{json,md,png}, the log of each part beside them in --copy, and a summary to the
 terminal. What the parts compile is compiled beforehand, in processes beside each other, while nothing is timed; a part
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -34,6 +35,16 @@ ROOT = Path(__file__).parent.parent
 WRITERS = ("harness", "attention", "factorized", "suite")
 #: characters of the summary
 MOST = 9500
+#: seconds of a part with --brief
+SHORT = {
+    "tiles": 20,
+    "sweeps": 35,
+    "attention": 22,
+    "factorized": 20,
+    "fused_ops": 12,
+    "block_sparse": 16,
+    "block": 16,
+}
 
 
 class Part(NamedTuple):
@@ -54,20 +65,22 @@ class Part(NamedTuple):
     seconds: float
 
 
-def parts(compiled: bool = True) -> list[Part]:
-    """In the order of their weight; `compiled`: with what torch.compile makes of torch's operators.
+def parts(compiled: bool = True, brief: bool = False) -> list[Part]:
+    """In the order of their weight; `compiled`: with what torch.compile makes of torch's operators; `brief`: once over.
 
     Of a benchmark with and without a backward pass only the one with it runs ahead: it compiles both.
     """
     bf16, once, found = ["--device", "cuda", "--dtypes", "bfloat16"], ["--rounds", "1"], list[Part]()
+    rounds = ["--rounds", "3" if brief else "5"]
     sweep = ["--rounds", "3"]
     found.append(Part("tiles", [*sweep, "--no-ahead"], [[*sweep, "--compile-only"]], "tiles_cuda", 45))
+    found.append(Part("sweeps", [*rounds, "--no-ahead"], [["--compile-only"]], "sweeps_cuda", 45))
 
-    shapes = ["dense-128", "dense-64", "dense-4k", "osp-full", "cogvideox-2b", "wan-1.3b", "wan-1.3b-text"]
+    shapes = ["dense-128", "dense-64", "wan-1.3b", "dense-4k", "osp-full", "cogvideox-2b", "wan-1.3b-text"]
     shapes += ["latte-spatial", "latte-temporal", "stdit-text"]
     ours = ["triton", "triton:descriptors"]
-    options = [*bf16, "--rounds", "5", "--shapes", *shapes]
-    options += ["--kernels", "sdpa", "sdpa:flash", "sdpa:cudnn", "sdpa:efficient", *ours]
+    theirs = ["sdpa", "sdpa:flash", "sdpa:cudnn", *["sdpa:efficient"] * (not brief)]
+    options = [*bf16, *rounds, "--shapes", *shapes, "--kernels", *theirs, *ours]
     ahead = [[*options, *once, "--backward", "--kernels", *ours, "--shapes", shape] for shape in shapes]
     found += both("attention", options, ahead, "attention_cuda", 30)
 
@@ -77,9 +90,9 @@ def parts(compiled: bool = True) -> list[Part]:
         "_osp": ["--batch", "2", "--frames", "29", "--positions", "1200", "--width", "2304", "--heads", "24"],
     }
     for suffix, size in sizes.items():
-        options = [*bf16, *size, "--suffix", suffix, "--rounds", "5", "--layouts", *layouts]
-        ahead = [[*options, *once, "--backward", "--layouts", *some] for some in (layouts[:2], layouts[2:])]
-        found += both("factorized", options, ahead, f"factorized_cuda{suffix}", 20)
+        options = [*bf16, *size, "--suffix", suffix, *rounds, "--layouts", *layouts]
+        ahead = [[*options, *once, "--backward", "--layouts", layout] for layout in layouts]
+        found += both("factorized", options, ahead, f"factorized_cuda{suffix}", 25)
 
     ways = ["torch", *["compiled"] * compiled, "triton"]
     shapes = ["opensora-1.2", "osp-1.3", "wan-1.3b"]
@@ -88,15 +101,16 @@ def parts(compiled: bool = True) -> list[Part]:
     found += both("fused_ops", options, ahead, "fused_ops_cuda", 40)
 
     shapes = ["wan-1.3b", "osp-1.3"]
-    options = [*bf16, "--shapes", *shapes, "--ways", "block_sparse", "--rounds", "5"]
+    options = [*bf16, "--shapes", *shapes, "--ways", "block_sparse", *rounds]
     options += ["--densities", "0.05", "0.1", "0.2", "0.3", "0.4", "1.0"]
     found.append(Part("block_sparse", options, [[*options, *once]], "block_sparse_cuda", 30))
 
     names = ["full3d", "factorized", "skiparse", "sliding_tile"]
-    options = [*bf16, "--shapes", "latte-256", "osp-1.3", "wan-1.3b", "--rounds", "5", "--blocks", *names]
+    options = [*bf16, "--shapes", "latte-256", *["osp-1.3"] * (not brief), "wan-1.3b", *rounds, "--blocks", *names]
     options += [] if compiled else ["--no-compiled"]
     ahead = [[*options, *once, "--backward", "--blocks", name] for name in names]
-    return [*found, *both("block", options, ahead, "block_cuda", 40)]
+    found += both("block", options, ahead, "block_cuda", 40)
+    return [part._replace(seconds=SHORT[part.module]) for part in found] if brief else found
 
 
 def both(
@@ -197,12 +211,14 @@ def tail(log: Path, lines: int) -> str:
     return "\n".join(f"    {line[:180]}" for line in text[-lines:])
 
 
-def run_tests(seconds: float, logs: Path) -> str:
-    """The kernels' tests on this card, a process a core."""
+def run_tests(seconds: float, logs: Path, keywords: str) -> str:
+    """The tests on this card that pytest's -k takes, a process a core."""
     start, log = time.monotonic(), logs / "tests.log"
     files = ["tests/kernels/test_on_gpu.py", "tests/kernels/test_fused_on_gpu.py"]
+    # films need the configuration's package
+    files += ["tests/test_on_gpu.py"] * (importlib.util.find_spec("hydra") is not None)
     command = [sys.executable, "-m", "pytest", *files, "-m", "gpu", "-p", "no:cacheprovider", "--dist", "worksteal"]
-    command += ["-W", "default", "--tb=short", "--show-capture=no", "--durations=8"]
+    command += ["-vv", "-W", "ignore", "--tb=short", "--show-capture=no", "--durations=12", "-k", keywords]
     # threads of the compiler would be processes beside as many others; checks of shapes are nothing for a compiler
     settings = {"JAXTYPING_DISABLE": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1", "OMP_NUM_THREADS": "1"}
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -217,8 +233,11 @@ def run_tests(seconds: float, logs: Path) -> str:
             tests.wait()
             file.write("\ncut off\n")
     text = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    wrong = [line for line in text if line.startswith(("FAILED", "ERROR"))]
+    wrong = list(
+        dict.fromkeys(line[line.find("tests/") :] for line in text if re.search(r"(FAILED|ERROR) tests/", line))
+    )
     said = [line for line in text if line == "cut off" or re.search(r"\d (passed|failed|skipped)", line)]
+    said += [f"{sum(' PASSED ' in line for line in text)} passed"] * ("cut off" in said)
     reasons = list(dict.fromkeys(line.strip()[:200] for line in text if line.startswith("E  ")))
     report = [f"tests: {'; '.join(said) or 'nothing said, see tests.log'} ({time.monotonic() - start:.0f} s)"]
     report += [line.replace("tests/kernels/", "")[:170] for line in wrong[:14]]
@@ -231,7 +250,10 @@ def main() -> None:
     harness.RESULTS.mkdir(exist_ok=True)
     logs = Path(options.copy) if options.copy else Path(tempfile.mkdtemp())
     logs.mkdir(parents=True, exist_ok=True)
-    chosen = [part for part in parts(not options.eager) if not options.parts or part.module in options.parts]
+    known = parts(not options.eager, options.brief)
+    # in the order in which they were asked for
+    order = options.parts or ["tests", *dict.fromkeys(part.module for part in known)]
+    chosen = [part for name in order for part in known if part.module == name]
     # imported once, for all the processes that follow
     for name in dict.fromkeys((*WRITERS, *(part.module for part in chosen))):
         importlib.import_module(name)
@@ -244,15 +266,17 @@ def main() -> None:
     def left() -> float:
         return float(options.seconds) - (time.monotonic() - start) - 4
 
-    if not options.parts or "tests" in options.parts:
-        lines.append(run_tests(min(options.tests_seconds, left()), logs))
-        print(lines[-1], flush=True)
+    def told(line: str) -> None:
+        lines.append(line)
+        print(line, flush=True)
+
     if not options.no_ahead:
-        lines.append(compile_ahead(chosen, min(options.ahead_seconds, left()), logs))
-        print(lines[-1], flush=True)
-    for part in chosen:
-        lines.append(run_part(part, min(part.seconds, left()), logs) if left() > 3 else f"{part.report}: no time left")
-        print(lines[-1], flush=True)
+        told(compile_ahead(chosen, min(options.ahead_seconds, left()), logs))
+    for name in order:
+        if name == "tests" and left() > 3:
+            told(run_tests(min(options.tests_seconds, left()), logs, options.keywords))
+        for part in (part for part in known if part.module == name):
+            told(run_part(part, min(part.seconds, left()), logs) if left() > 3 else f"{part.report}: no time left")
     text = "\n".join([*lines, *summary(chosen)])
     (logs / "summary.txt").write_text(text, encoding="utf-8")
     if options.copy:
@@ -292,6 +316,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--ahead-seconds", type=float, default=300)
     parser.add_argument("--no-ahead", action="store_true", help="compile nothing beforehand")
     parser.add_argument("--eager", action="store_true", help="leave out what torch.compile makes of torch's operators")
+    parser.add_argument("--brief", action="store_true", help="fewer samples, and no way that is known to be slow")
+    parser.add_argument("--keywords", default="", metavar="K", help="tests to run, as pytest's -k takes them")
     parser.add_argument("--parts", nargs="+", choices=["tests", *dict.fromkeys(part.module for part in parts())])
     parser.add_argument("--copy", metavar="DIR", help="a folder for results.tar.gz, the log and the summary")
     return parser.parse_args()

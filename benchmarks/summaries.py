@@ -81,8 +81,22 @@ def of_block(report: Report) -> list[str]:
     return by(report, ("shape", "block"), "way", lambda row: f"{row['ms']:.3g}ms x{row['speed-up'] or 0:.2f}")
 
 
+def of_sweeps(report: Report) -> list[str]:
+    lines = [top(report)]
+    groups: dict[tuple[str, str], list[Report]] = {}
+    for row in report["rows"]:
+        groups.setdefault((row["kernel"], row["input"]), []).append(row)
+    for (kernel, name), found in groups.items():
+        timed = [row for row in found if "ms" in row]
+        told = timed[:3] + [row for row in timed[3:] if row["form"].startswith("ships")]
+        text = " | ".join(f"{row['form']} {row['ms']:.3g}ms {row['rate']:.4g}" for row in told)
+        lines.append(f"{kernel} {name}: {text}")
+    return lines
+
+
 SUMMARIES: dict[str, Callable[[Report], list[str]]] = {
     "tiles": of_tiles,
+    "sweeps": of_sweeps,
     "attention": of_attention,
     "factorized": of_factorized,
     "fused_ops": of_fused_ops,

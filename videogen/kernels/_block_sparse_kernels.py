@@ -20,12 +20,17 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
+def _rows_of(b_token):
+    """Tokens in 64 bits, and where there is one."""
+    m_row = b_token >= 0
+    return tl.where(m_row, b_token, 0).to(tl.int64), m_row
+
+
+@triton.jit
 def _token_rows(p_tokens, start, ROWS: tl.constexpr):
     """The tokens of some places of the table, in 64 bits, and which places hold one."""
     # [ROWS]
-    b_token = tl.load(p_tokens + start + tl.arange(0, ROWS))
-    m_row = b_token >= 0
-    return tl.where(m_row, b_token, 0).to(tl.int64), m_row
+    return _rows_of(tl.load(p_tokens + start + tl.arange(0, ROWS)))
 
 
 @triton.jit
@@ -33,6 +38,19 @@ def _list_of(p_first, i_b, i_h, i_block, s_fb, s_fh, STEPS: tl.constexpr):
     """First and last step of a block's list, STEPS for each block in it."""
     p_first += i_b * s_fb + i_h * s_fh + i_block
     return tl.load(p_first) * STEPS, tl.load(p_first + 1) * STEPS
+
+
+@triton.jit
+def _listed(p_list, step, end, STEPS: tl.constexpr):
+    """The block of a step, or the first one of all behind the end, where nobody looks at it."""
+    return tl.load(p_list + step // STEPS, mask=step < end, other=0)
+
+
+@triton.jit
+def _places(p_tokens, i_block, step, SIZE: tl.constexpr, ROWS: tl.constexpr):
+    """What the table says of the ROWS places of a step in a block: a token, or -1."""
+    # [ROWS]
+    return tl.load(p_tokens + i_block * SIZE + step % (SIZE // ROWS) * ROWS + tl.arange(0, ROWS))
 
 
 @triton.jit
@@ -67,9 +85,14 @@ def block_sparse_forward(
 
     STEPS: tl.constexpr = SIZE // BLOCK_N
     begin, end = _list_of(p_first, i_b, i_h, i_m // (SIZE // BLOCK_M), s_fb, s_fh, STEPS)
+    # a step's tokens are read in the step before, and its block in the one before that: the loads of rows then wait
+    # for no other load, and so can run ahead by all stages
+    b_token = _places(p_tokens, _listed(p_keys, begin, end, STEPS), begin, SIZE, BLOCK_N)
+    i_next = _listed(p_keys, begin + 1, end, STEPS)
     for step in range(begin, end):
-        i_k = tl.load(p_keys + step // STEPS)
-        o_l, m_l = _token_rows(p_tokens, i_k * SIZE + step % STEPS * BLOCK_N, BLOCK_N)
+        o_l, m_l = _rows_of(b_token)
+        b_token = _places(p_tokens, i_next, step + 1, SIZE, BLOCK_N)
+        i_next = _listed(p_keys, step + 2, end, STEPS)
         # [BLOCK_N, D]
         b_k = load_rows(p_k, o_l * s_kn, m_l, HEAD_DIM, D, True, UPCAST)
         b_v = load_rows(p_v, o_l * s_vn, m_l, HEAD_DIM, D, True, UPCAST)
@@ -124,9 +147,14 @@ def block_sparse_backward_queries(
 
     STEPS: tl.constexpr = SIZE // BLOCK_N
     begin, end = _list_of(p_first, i_b, i_h, i_m // (SIZE // BLOCK_M), s_fb, s_fh, STEPS)
+    # a step's tokens are read in the step before, and its block in the one before that: the loads of rows then wait
+    # for no other load, and so can run ahead by all stages
+    b_token = _places(p_tokens, _listed(p_keys, begin, end, STEPS), begin, SIZE, BLOCK_N)
+    i_next = _listed(p_keys, begin + 1, end, STEPS)
     for step in range(begin, end):
-        i_k = tl.load(p_keys + step // STEPS)
-        o_l, m_l = _token_rows(p_tokens, i_k * SIZE + step % STEPS * BLOCK_N, BLOCK_N)
+        o_l, m_l = _rows_of(b_token)
+        b_token = _places(p_tokens, i_next, step + 1, SIZE, BLOCK_N)
+        i_next = _listed(p_keys, step + 2, end, STEPS)
         # [BLOCK_N, D]
         b_k = load_rows(p_k, o_l * s_kn, m_l, HEAD_DIM, D, True, UPCAST)
         b_v = load_rows(p_v, o_l * s_vn, m_l, HEAD_DIM, D, True, UPCAST)
@@ -172,9 +200,14 @@ def block_sparse_backward_keys(
 
     STEPS: tl.constexpr = SIZE // BLOCK_M
     begin, end = _list_of(p_first, i_b, i_h, i_n // (SIZE // BLOCK_N), s_fb, s_fh, STEPS)
+    # a step's tokens are read in the step before, and its block in the one before that: the loads of rows then wait
+    # for no other load, and so can run ahead by all stages
+    b_token = _places(p_tokens, _listed(p_queries, begin, end, STEPS), begin, SIZE, BLOCK_M)
+    i_next = _listed(p_queries, begin + 1, end, STEPS)
     for step in range(begin, end):
-        i_q = tl.load(p_queries + step // STEPS)
-        o_n, m_n = _token_rows(p_tokens, i_q * SIZE + step % STEPS * BLOCK_M, BLOCK_M)
+        o_n, m_n = _rows_of(b_token)
+        b_token = _places(p_tokens, i_next, step + 1, SIZE, BLOCK_M)
+        i_next = _listed(p_queries, step + 2, end, STEPS)
         # [BLOCK_M, D]
         b_q = load_rows(p_q, o_n * s_qn, m_n, HEAD_DIM, D, True, UPCAST)
         b_do = load_rows(p_do, o_n * s_on, m_n, HEAD_DIM, D, True, UPCAST)
