@@ -20,6 +20,8 @@ JITTER = 0.04
 PACES = {"slow": 0.5, "fast": 1.125}
 # two objects keep at least this far apart, so that a blur of a pixel or two doesn't join them
 GAP = 2.0
+# of 512 tries each, before two objects are said to have no room; one scene in a hundred thousand needs over a hundred
+DRAWS = 4096
 STEPS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0), "still": (0.0, 0.0)}
 
 # RGB in [0, 1]
@@ -76,7 +78,7 @@ def tracks(scene: Scene, num_frames: int, height: int, width: int, rng: np.rando
     if min(height, width) < MIN_SIDE:
         raise ValueError(f"{height}x{width} is too small to tell shapes apart: use at least {MIN_SIDE} pixels a side")
     scale = min(height, width) / UNIT
-    for _ in range(4096):
+    for _ in range(DRAWS):
         found = place(scene, num_frames, height / scale, width / scale, rng)
         if found is not None:
             return found * scale
