@@ -30,23 +30,20 @@ def constants(module: ModuleType, **values: Any) -> Iterator[None]:
 
 def knobs(operation: str, backward: bool) -> tuple[ModuleType, dict[str, dict[str, Any]]]:
     """The launcher of an operation, and its constants by the name of a form."""
-    if operation == "qk_norm_rope":
-        named = {f"{n} warps": {"warps_of": lambda *_, n=n: n} for n in ((2, 4, 8) if backward else (1, 2, 4, 8, 16))}
-        if not backward:
-            return _qk_norm_rope, named
-        most = torch.cuda.get_device_properties(0).multi_processor_count if DEVICE == "cuda" else 1
-        every = {f"{n} programs": {"programs": lambda _, rows, n=n: min(rows, n * most)} for n in (4, 8, 16, 32)}
-        pairs = itertools.product(named.items(), every.items())
-        return _qk_norm_rope, {f"{a} {b}": one | other for (a, one), (b, other) in pairs}
-    if operation == "residual_norm":
-        if not backward:
-            return _residual_norm, {f"{n} warps": {"warps_of": lambda _, n=n: n} for n in (1, 2, 4, 8, 16)}
-        shapes = itertools.product((4, 8, 16, 32), (128, 256, 512), (4, 8, 16))
-        return _residual_norm, {
-            f"{rows}x{columns} {n} warps": {"ROWS": rows, "COLUMNS": columns, "BACKWARD_WARPS": n}
-            for rows, columns, n in shapes
-            if 8 <= rows * columns / (32 * n) <= 16
+    if operation in ("qk_norm_rope", "residual_norm"):
+        module = _qk_norm_rope if operation == "qk_norm_rope" else _residual_norm
+        named = {
+            f"{n} warps": {"warps_of": lambda *_, n=n: n} for n in ((2, 4, 8, 16) if backward else (1, 2, 4, 8, 16))
         }
+        if not backward:
+            return module, named
+        most = torch.cuda.get_device_properties(0).multi_processor_count if DEVICE == "cuda" else 1
+        every = {f"{n} programs": {"programs": lambda _, rows, n=n: min(rows, n * most)} for n in (2, 4, 8, 16)}
+        if operation == "residual_norm":
+            stages = {f"{n} stages": {"stages_of": lambda *_, n=n: n} for n in (1, 2, 3)}
+            every = {f"{a} {b}": every[a] | stages[b] for a, b in itertools.product(every, stages)}
+        pairs = itertools.product(named.items(), every.items())
+        return module, {f"{a} {b}": one | other for (a, one), (b, other) in pairs}
     pairs = itertools.product((512, 1024, 2048, 4096), (2, 4, 8))
     return _gated, {f"{size} {n} warps": {"BLOCK": size, "WARPS": n} for size, n in pairs if 4 <= size / (32 * n) <= 16}
 

@@ -19,8 +19,8 @@ from videogen.kernels.fused._launch import DEVICES
 
 pytestmark = pytest.mark.skipif(device() not in DEVICES, reason="test_in_the_interpreter runs this one")
 
-# more rows than a tile of the backward pass has, and more columns
-B, N, D = 2, 34, 150
+# tokens that the programs of the backward pass don't share evenly, and channels that are no power of two
+B, N, D = 2, 35, 150
 
 
 def norm_of(kind: str) -> nn.Module:

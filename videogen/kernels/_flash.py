@@ -214,13 +214,14 @@ def tile_of(kernel: Pass, sides: Sides, knobs: Sequence[int] = ()) -> tuple[Tile
     free = not (given.get("block_m") or given.get("block_n"))
     capability, shared = card(sides.q.device)
     width, itemsize = padded(sides.q.shape[-1]), sides.q.element_size()
-    pack = 1
+    rows = pack = 1
     if free and sides.first_q is None:
-        rows = packed_rows(kernel, width, itemsize, capability)
+        rows = packed_rows(kernel, width, itemsize, capability, max(queries, keys))
         pack = packing(queries, keys, sides.groups, sides.mask_kind, rows)
     # to find tokens on two axes takes registers as a mask of pairs does
     alike = FULL_MASK if sides.q.shape[3] > 1 and pack == 1 else sides.mask_kind
-    tile = choose_tile(kernel, width, itemsize, alike, capability=capability, shared=shared, pack=pack)
+    rows = 0 if pack == 1 else rows
+    tile = choose_tile(kernel, width, itemsize, alike, capability=capability, shared=shared, rows=rows)
     if pack == 1:
         tile = fitted(tile, queries, keys)
     return tile._replace(**{knob: value for knob, value in given.items() if value}), pack

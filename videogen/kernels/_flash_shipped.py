@@ -21,6 +21,8 @@ LAYOUTS = {
     "segments": (NO_MASK, 0, True, False, (64, 128)),
     "runs of tokens": (NO_MASK, 0, False, True, (64, 128)),
     "groups of 16": (NO_MASK, 16, False, False, (64, 72, 128)),
+    "groups of 16, key mask": (KEY_MASK, 16, False, False, (64, 128)),
+    "groups of 32": (NO_MASK, 32, False, False, (64, 128)),
 }
 #: the other types differ from bfloat16 in the instructions of products, float32 in its tiles too: one layout shows it
 DTYPES = {"bf16": (2, tuple(LAYOUTS)), "fp16": (2, ("dense",)), "fp32": (4, ("dense",))}
@@ -37,13 +39,14 @@ def _variants(capability: int, dtype: str) -> Iterator[Variant]:
         for layout in layouts:
             mask_kind, short, ragged, runs, head_dims = LAYOUTS[layout]
             for head_dim in head_dims:
-                width, pack = padded(head_dim), 1
+                width, rows, pack = padded(head_dim), 0, 1
                 if short:
-                    rows = packed_rows(kernel, width, itemsize, capability)
+                    rows = packed_rows(kernel, width, itemsize, capability, short)
                     pack = packing(short, short, 2, mask_kind, rows)
+                    rows = 0 if pack == 1 else rows
                 shared = SHARED[capability]
                 alike = FULL_MASK if runs else mask_kind
-                tile = choose_tile(kernel, width, itemsize, alike, capability=capability, shared=shared, pack=pack)
+                tile = choose_tile(kernel, width, itemsize, alike, capability=capability, shared=shared, rows=rows)
                 constants = {
                     "HEAD_DIM": head_dim,
                     "D": width,

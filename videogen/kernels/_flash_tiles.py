@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from videogen.kernels._flash_forward import FULL_MASK
+from videogen.kernels._flash_forward import FULL_MASK, NO_MASK
 from videogen.kernels._triton import padded
 
 #: the forward kernel, and the two of the backward: gradients of queries, and of keys and values
 Pass = Literal["forward", "queries", "keys"]
 
-#: most rows of a tile that holds several short groups, and bytes of one: four are kept at a time
-PACKED_ROWS, PACKED_BYTES = 64, 16_384
+#: most rows of a tile that holds several groups, of up to 16 tokens or of more; and its bytes, of which four are kept
+PACKED_ROWS, PACKED_BYTES = (32, 64), 16_384
 
 
 class Tile(NamedTuple):
@@ -91,34 +91,55 @@ def packing(queries: int, keys: int, groups: int, mask_kind: int, rows: int) -> 
     return max(1, rows // (1 << max(0, max(queries, keys) - 1).bit_length()))
 
 
-def packed_rows(kernel: Pass, width: int, itemsize: int, capability: int) -> int:
-    """Rows of a tile that holds several groups of a padded head_dim `width`."""
+def packed_rows(kernel: Pass, width: int, itemsize: int, capability: int, length: int) -> int:
+    """Rows of a tile that holds several groups of `length` tokens and a padded head_dim `width`."""
     if itemsize > 2:
         return 16
     # two sums and two matrices of scores at once are too many for registers with Ampere's products
-    most = 32 if kernel == "keys" and _table(capability) is AMPERE else PACKED_ROWS
-    return max(16, min(most, PACKED_BYTES // (width * itemsize)))
+    few = length <= 16 or (kernel == "keys" and _table(capability) is AMPERE)
+    return max(16, min(PACKED_ROWS[0 if few else 1], PACKED_BYTES // (width * itemsize)))
+
+
+def packed_tile(kernel: Pass, width: int, itemsize: int, mask_kind: int, capability: int, rows: int) -> Tile:
+    """A tile that groups share: one step, so that there is nothing to load ahead of.
+
+    Of groups of 16 tokens an H100 took half the time of 64 rows by 8 warps, forward and for the gradients of queries,
+    at a head_dim of 72 (benchmarks/results/sweeps_cuda.md). Gradients of keys, other head_dims, longer groups and other
+    cards follow as far as nothing spills, and aren't timed.
+    """
+    # gradients of keys hold two sums of that width, and a mask beside them
+    narrow = itemsize <= 2 and width <= 128 and not (kernel == "keys" and width > 64 and mask_kind != NO_MASK)
+    if narrow and rows <= 32:
+        return Tile(rows, rows, 2, 1)
+    return Tile(rows, rows, 8 if _table(capability) is AMPERE or (width > 64 and not narrow) else 4, 1)
 
 
 def choose_tile(
-    kernel: Pass, width: int, itemsize: int, mask_kind: int, *, capability: int, shared: int, pack: int = 1
+    kernel: Pass, width: int, itemsize: int, mask_kind: int, *, capability: int, shared: int, rows: int = 0
 ) -> Tile:
     """The tile for a padded head_dim `width`, made smaller until its buffers fit `shared` bytes of shared memory.
+
+    Args:
+        kernel: of the three.
+        width: padded head_dim.
+        itemsize: bytes of a number.
+        mask_kind: the kernels' MASK, of pairs for tokens on two axes too.
+        capability: of the card, as 80 or 90.
+        shared: bytes of shared memory.
+        rows: of a tile that several groups share; 0 where they don't.
 
     Raises:
         ValueError: no tile fits.
     """
     tile = _table(capability)[kernel][max(64, width)][mask_kind]
-    if pack > 1:
-        # one step, so that there is nothing to load ahead of
-        rows = packed_rows(kernel, width, itemsize, capability)
-        tile = Tile(rows, rows, 8 if width > 64 or _table(capability) is AMPERE else 4, 1)
+    if rows:
+        tile = packed_tile(kernel, width, itemsize, mask_kind, capability, rows)
     elif itemsize >= 4:
         tile = full_precision_tile(kernel, width)
     while shared_bytes(kernel, tile, width, itemsize, mask_kind) > shared:
         if tile.num_stages > 1:
             tile = tile._replace(num_stages=tile.num_stages - 1)
-        elif pack > 1 or max(tile.block_m, tile.block_n) <= 16:
+        elif rows or max(tile.block_m, tile.block_n) <= 16:
             raise ValueError(f"no tile of head_dim {width} fits {shared} bytes of shared memory: use attention=sdpa")
         elif tile.block_n > 16:
             tile = tile._replace(block_n=tile.block_n // 2)

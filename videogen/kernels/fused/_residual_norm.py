@@ -10,13 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from videogen.kernels.fused._launch import on_device, power, sum_dtype, wide
+from videogen.kernels.fused._launch import on_device, power, programs, sum_dtype, wide
 from videogen.kernels.fused._residual_norm_kernels import (
-    BACKWARD_WARPS,
-    COLUMNS,
-    ROWS,
     residual_norm_backward,
     residual_norm_forward,
+    stages_of,
     warps_of,
 )
 
@@ -81,7 +79,8 @@ def residual_norm_gradient(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of tokens, out, gate, shift, scale, weight, bias; empty for what isn't there, or is that of tokens."""
     batch, count, width = new.shape
-    chunks = -(-count // ROWS)
+    # programs of a sample, each of which leaves one partial sum
+    chunks = max(1, min(count, programs(new.device, batch * count) // max(1, batch)))
     rows = (batch, chunks, width) if scale.shape[1] == 1 else (batch, count, width)
     sums = sum_dtype(new.dtype)
     dx = torch.empty_like(new)
@@ -95,10 +94,10 @@ def residual_norm_gradient(
                 *(dx, da, *signals, *weights),
                 *(*_steps(out), *_steps(gate), *_steps(scale), count, chunks),
                 **_constants(new, gate, weight, bias, shift, layer),
-                ROWS=ROWS,
-                COLUMNS=COLUMNS,
+                BLOCK_D=power(width),
                 PER_TOKEN=scale.shape[1] != 1,
-                num_warps=BACKWARD_WARPS,
+                STAGES=stages_of(width, new.element_size()),
+                num_warps=warps_of(width),
             )
     if scale.shape[1] == 1:
         signals = [part if part.ndim == 1 else part.sum(1, keepdim=True) for part in signals]

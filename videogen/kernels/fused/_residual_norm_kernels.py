@@ -13,9 +13,6 @@ import triton.language as tl
 from videogen.kernels._variants import Variant
 from videogen.kernels.fused._launch import power, warps
 
-#: rows and columns of a tile of the backward pass, which leaves one sum over its rows for each column
-ROWS, COLUMNS = 32, 128
-
 
 @triton.jit
 def residual_norm_forward(
@@ -68,119 +65,107 @@ def residual_norm_forward(
 
 
 @triton.jit
-def _entered(
-    p_dy, p_new, p_scale, p_w, p_bias, b_mean, b_rstd, o_row, o_n, s_cn, o_d, m_x, m_d,
-    D: tl.constexpr, WEIGHT: tl.constexpr, BIAS: tl.constexpr, PER_TOKEN: tl.constexpr, WIDE: tl.constexpr,
-):  # fmt: skip
-    """Of one tile: dy, the normalised tokens, these with weights, and the gradients behind scale and behind weights."""
-    # [ROWS, COLUMNS]
-    b_dy = tl.load(p_dy + o_row[:, None] * D + o_d[None, :], mask=m_x, other=0).to(WIDE)
-    # [ROWS, COLUMNS]
-    b_new = tl.load(p_new + o_row[:, None] * D + o_d[None, :], mask=m_x, other=0).to(WIDE)
-    b_hat = (b_new - b_mean[:, None]) * b_rstd[:, None]
-    if PER_TOKEN:
-        # [ROWS, COLUMNS]
-        b_scale = tl.load(p_scale + o_n[:, None] * s_cn + o_d[None, :], mask=m_x, other=0).to(WIDE)
-    else:
-        # [1, COLUMNS]
-        b_scale = tl.load(p_scale + o_d, mask=m_d, other=0).to(WIDE)[None, :]
-    b_dh = b_dy * (1 + b_scale)
-    b_dn = b_dh
-    b_h = b_hat
-    if WEIGHT:
-        # [1, COLUMNS]
-        b_w = tl.load(p_w + o_d, mask=m_d, other=0).to(WIDE)[None, :]
-        b_dn = b_dn * b_w
-        b_h = b_h * b_w
-    if BIAS:
-        # [1, COLUMNS]
-        b_h = b_h + tl.load(p_bias + o_d, mask=m_d, other=0).to(WIDE)[None, :]
-    return b_dy, b_hat, b_h, b_dh, b_dn
-
-
-@triton.jit
 def residual_norm_backward(
     p_new, p_a, p_gate, p_w, p_bias, p_scale, p_stats, p_dnew, p_dy,
     p_dx, p_da, p_dgate, p_dshift, p_dscale, p_dw, p_dbias,
     s_ab, s_an, s_gb, s_gn, s_cb, s_cn,
     tokens, chunks,
-    D: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LAYER: tl.constexpr, GATE: tl.constexpr,
-    SHIFT: tl.constexpr, WEIGHT: tl.constexpr, BIAS: tl.constexpr, PER_TOKEN: tl.constexpr, WIDE: tl.constexpr,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, LAYER: tl.constexpr, GATE: tl.constexpr,
+    SHIFT: tl.constexpr, WEIGHT: tl.constexpr, BIAS: tl.constexpr, PER_TOKEN: tl.constexpr, STAGES: tl.constexpr,
+    WIDE: tl.constexpr,
 ):  # fmt: skip
-    """ROWS tokens of one sample, a stripe of COLUMNS after the other, twice: for what a norm needs, then for the rest.
+    """Every chunks-th token of one sample: all that it needs is read once.
 
-    Gradients of signals are a row for each token (PER_TOKEN), or else, as those of weights, a partial sum for each
-    program. dx is also that of `a` where there is no gate.
+    Gradients of signals are a row for each token (PER_TOKEN), or else, as those of weights, this program's share of a
+    sum, kept in registers. dx is also that of `a` where there is no gate.
     """
     i = tl.program_id(0).to(tl.int64)
     i_b = i // chunks
-    o_n = (i % chunks) * ROWS + tl.arange(0, ROWS)
-    m_n = o_n < tokens
-    o_row = i_b * tokens + o_n
+    o_d = tl.arange(0, BLOCK_D)
+    m_d = o_d < D
     p_a += i_b * s_ab
     p_gate += i_b * s_gb
     p_scale += i_b * s_cb
-    # [ROWS]
-    b_mean = tl.load(p_stats + o_row * 2, mask=m_n, other=0)
-    # [ROWS]
-    b_rstd = tl.load(p_stats + o_row * 2 + 1, mask=m_n, other=0)
-    b_shared = tl.zeros([ROWS], WIDE)
-    b_along = tl.zeros([ROWS], WIDE)
-    for start in range(0, D, COLUMNS):
-        o_d = start + tl.arange(0, COLUMNS)
-        m_d = o_d < D
-        m_x = m_n[:, None] & m_d[None, :]
-        _, b_hat, _, _, b_dn = _entered(
-            p_dy, p_new, p_scale, p_w, p_bias, b_mean, b_rstd, o_row, o_n, s_cn, o_d, m_x, m_d,
-            D, WEIGHT, BIAS, PER_TOKEN, WIDE,
-        )  # fmt: skip
-        if LAYER:
-            b_shared += tl.sum(b_dn, 1)
-        b_along += tl.sum(b_dn * b_hat, 1)
-    b_shared = b_shared / D
-    b_along = b_along / D
-    for start in range(0, D, COLUMNS):
-        o_d = start + tl.arange(0, COLUMNS)
-        m_d = o_d < D
-        m_x = m_n[:, None] & m_d[None, :]
-        o_x = o_row[:, None] * D + o_d[None, :]
-        b_dy, b_hat, b_h, b_dh, b_dn = _entered(
-            p_dy, p_new, p_scale, p_w, p_bias, b_mean, b_rstd, o_row, o_n, s_cn, o_d, m_x, m_d,
-            D, WEIGHT, BIAS, PER_TOKEN, WIDE,
-        )  # fmt: skip
-        # [ROWS, COLUMNS]
+    b_dgate = tl.zeros([BLOCK_D], WIDE)
+    b_dshift = tl.zeros([BLOCK_D], WIDE)
+    b_dscale = tl.zeros([BLOCK_D], WIDE)
+    b_dw = tl.zeros([BLOCK_D], WIDE)
+    b_dbias = tl.zeros([BLOCK_D], WIDE)
+    for start in tl.range(0, tokens, chunks, num_stages=STAGES):
+        # 64 bits, also where the interpreter counts in numbers of Python's
+        i_n = start + i % chunks
+        m_x = m_d & (i_n < tokens)
+        i_row = i_b * tokens + i_n
+        o_x = i_row * D + o_d
+        # [BLOCK_D]
+        b_hat = tl.load(p_new + o_x, mask=m_x, other=0).to(WIDE)
+        # [BLOCK_D]
+        b_dy = tl.load(p_dy + o_x, mask=m_x, other=0).to(WIDE)
+        # [BLOCK_D]
         b_dx = tl.load(p_dnew + o_x, mask=m_x, other=0).to(WIDE)
-        b_dx += b_rstd[:, None] * (b_dn - b_shared[:, None] - b_hat * b_along[:, None])
-        tl.store(p_dx + o_x, b_dx.to(p_dx.dtype.element_ty), mask=m_x)
-        if GATE:
-            # [ROWS, COLUMNS]
-            b_a = tl.load(p_a + o_n[:, None] * s_an + o_d[None, :], mask=m_x, other=0).to(WIDE)
-            if PER_TOKEN:
-                # [ROWS, COLUMNS]
-                b_gate = tl.load(p_gate + o_n[:, None] * s_gn + o_d[None, :], mask=m_x, other=0).to(WIDE)
-                tl.store(p_dgate + o_x, (b_dx * b_a).to(p_dgate.dtype.element_ty), mask=m_x)
-            else:
-                # [1, COLUMNS]
-                b_gate = tl.load(p_gate + o_d, mask=m_d, other=0).to(WIDE)[None, :]
-                tl.store(p_dgate + i * D + o_d, tl.sum(b_dx * b_a, 0), mask=m_d)
-            tl.store(p_da + o_x, (b_dx * b_gate).to(p_da.dtype.element_ty), mask=m_x)
+        # [1]
+        o_stats = i_row * 2 + tl.arange(0, 1)
+        b_mean = tl.load(p_stats + o_stats, mask=i_n < tokens, other=0)
+        b_rstd = tl.load(p_stats + o_stats + 1, mask=i_n < tokens, other=0)
+        b_hat = (b_hat - b_mean) * b_rstd
+        # [BLOCK_D]
+        b_scale = tl.load(p_scale + i_n * s_cn + o_d, mask=m_x, other=0).to(WIDE)
+        b_dn = b_dy * (1 + b_scale)
+        b_h = b_hat
+        if BIAS:
+            b_dbias += b_dn
+        if WEIGHT:
+            b_dw += b_dn * b_hat
+            # [BLOCK_D]
+            b_w = tl.load(p_w + o_d, mask=m_d, other=0).to(WIDE)
+            b_dn = b_dn * b_w
+            b_h = b_h * b_w
+        if BIAS:
+            # [BLOCK_D]
+            b_h = b_h + tl.load(p_bias + o_d, mask=m_d, other=0).to(WIDE)
         if PER_TOKEN:
             tl.store(p_dscale + o_x, (b_dy * b_h).to(p_dscale.dtype.element_ty), mask=m_x)
             if SHIFT:
                 tl.store(p_dshift + o_x, b_dy.to(p_dshift.dtype.element_ty), mask=m_x)
         else:
-            tl.store(p_dscale + i * D + o_d, tl.sum(b_dy * b_h, 0), mask=m_d)
-            if SHIFT:
-                tl.store(p_dshift + i * D + o_d, tl.sum(b_dy, 0), mask=m_d)
-        if WEIGHT:
-            tl.store(p_dw + i * D + o_d, tl.sum(b_dh * b_hat, 0), mask=m_d)
-        if BIAS:
-            tl.store(p_dbias + i * D + o_d, tl.sum(b_dh, 0), mask=m_d)
+            b_dscale += b_dy * b_h
+            b_dshift += b_dy
+        b_along = tl.sum(b_dn * b_hat, 0) / D
+        if LAYER:
+            b_dn = b_dn - tl.sum(b_dn, 0) / D
+        b_dx += b_rstd * (b_dn - b_hat * b_along)
+        tl.store(p_dx + o_x, b_dx.to(p_dx.dtype.element_ty), mask=m_x)
+        if GATE:
+            # [BLOCK_D]
+            b_a = tl.load(p_a + i_n * s_an + o_d, mask=m_x, other=0).to(WIDE)
+            # [BLOCK_D]
+            b_gate = tl.load(p_gate + i_n * s_gn + o_d, mask=m_x, other=0).to(WIDE)
+            tl.store(p_da + o_x, (b_dx * b_gate).to(p_da.dtype.element_ty), mask=m_x)
+            if PER_TOKEN:
+                tl.store(p_dgate + o_x, (b_dx * b_a).to(p_dgate.dtype.element_ty), mask=m_x)
+            else:
+                b_dgate += b_dx * b_a
+    o_part = i * D + o_d
+    if not PER_TOKEN:
+        tl.store(p_dscale + o_part, b_dscale, mask=m_d)
+        if SHIFT:
+            tl.store(p_dshift + o_part, b_dshift, mask=m_d)
+        if GATE:
+            tl.store(p_dgate + o_part, b_dgate, mask=m_d)
+    if WEIGHT:
+        tl.store(p_dw + o_part, b_dw, mask=m_d)
+    if BIAS:
+        tl.store(p_dbias + o_part, b_dbias, mask=m_d)
 
 
 def warps_of(width: int) -> int:
-    """Warps for one row of the forward pass."""
+    """Warps for one row."""
     return warps(power(width))
+
+
+def stages_of(width: int, itemsize: int) -> int:
+    """Rows of the backward pass in flight: 2 where six tensors of one take little of the smallest shared memory."""
+    return 2 if power(width) * itemsize <= 8192 else 1
 
 
 #: widths of Open-Sora, Wan 1.3B, Open-Sora-Plan 1.3, HunyuanVideo, Wan 14B
@@ -194,14 +179,11 @@ def shipped(capability: int) -> list[Variant]:
         for layer in (True, False):
             named = {"D": width, "LAYER": layer, "GATE": True, "SHIFT": True, "WEIGHT": False, "BIAS": False}
             named |= {"WIDE": tl.float32}
-            ahead = named | {"BLOCK_D": power(width)}
-            back = named | {"ROWS": ROWS, "COLUMNS": COLUMNS, "PER_TOKEN": False}
-            for kernel, fixed, count in (
-                (residual_norm_forward, ahead, warps_of(width)),
-                (residual_norm_backward, back, BACKWARD_WARPS),
-            ):
+            named["BLOCK_D"] = power(width)
+            back = named | {"PER_TOKEN": False, "STAGES": stages_of(width, 4 if dtype == "fp32" else 2)}
+            for kernel, fixed in ((residual_norm_forward, named), (residual_norm_backward, back)):
                 title = f"{kernel.__name__} {dtype} {width} {'layer' if layer else 'rms'}"
-                found.append(_variant(title, dtype, kernel, fixed, count))
+                found.append(_variant(title, dtype, kernel, fixed, warps_of(width)))
     return found
 
 
@@ -212,6 +194,3 @@ def _variant(title: str, dtype: str, kernel: Any, fixed: dict[str, Any], num_war
     types |= {name: "*fp32" for name in left if name in sums} | ({"eps": "fp32"} if "eps" in left else {})
     aligned = tuple(name for name in left if name.startswith(("p_", "s_")))
     return Variant(title, kernel, types, fixed, aligned, num_warps, 1)
-
-
-BACKWARD_WARPS = warps(ROWS * COLUMNS)
