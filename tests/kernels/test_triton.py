@@ -78,16 +78,6 @@ def test_a_card_too_small_for_any_tile_is_refused() -> None:
         choose_tile("forward", 256, 4, NO_MASK, capability=80, shared=4096)
 
 
-PACKED = [(7, 9, 32, 4), (16, 9, 32, 2), (17, 9, 64, 2), (16, 1, 16, 1), (33, 9, 64, 1)]
-
-
-@pytest.mark.parametrize(("tokens", "groups", "rows", "pack"), PACKED)
-def test_short_groups_share_a_tile(tokens: int, groups: int, rows: int, pack: int) -> None:
-    q = torch.empty(groups, 1, tokens, 1, 1, 64, device="meta", dtype=torch.bfloat16)
-    tile, found = tile_of("forward", Sides(q, q, q, None, None, None, 0, 0))
-    assert (tile.block_m, found) == (rows, pack)
-
-
 def test_short_sequences_get_small_tiles() -> None:
     def tile(keys: int) -> tuple[int, int]:
         q, k = torch.empty(1, 1, 17, 1, 1, 64, device="meta"), torch.empty(1, 1, keys, 1, 1, 64, device="meta")

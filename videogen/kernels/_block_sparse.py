@@ -139,6 +139,7 @@ def _tile(
 # on its card by ptxas's report, and it isn't timed
 AMPERE: dict[str, dict[int, list[Tile]]] = {
     "forward": {
+        32: [Tile(128, 64, 8, 2), Tile(128, 64, 4, 3)],
         64: [Tile(128, 64, 8, 3), Tile(64, 64, 4, 3), Tile(128, 32, 4, 3)],
         128: [Tile(128, 32, 8, 3), Tile(64, 32, 4, 3), Tile(128, 64, 8, 2)],
         256: [Tile(64, 16, 8, 2), Tile(32, 32, 8, 2)],
@@ -211,11 +212,13 @@ def tiles_for(kernel: str, capability: int, width: int, size: int, itemsize: int
         ValueError: a card too small for any.
     """
     cards = AMPERE if capability < 90 else HOPPER if capability < 100 else BLACKWELL
-    table = cards[kernel][max(64, width)]
+    table = cards[kernel].get(width, cards[kernel][max(64, width)])
     found = []
     for tile in table:
         if itemsize > 2:
             tile = full_precision_tile(PASSES[kernel], width)
+            # lists take registers of their own
+            tile = tile._replace(num_stages=1) if kernel == "forward" and width <= 64 else tile
         tile = tile._replace(block_m=min(size, tile.block_m), block_n=min(size, tile.block_n))
         while shared_bytes(kernel, tile, width, itemsize) > shared and tile != _smaller(tile):
             tile = _smaller(tile)

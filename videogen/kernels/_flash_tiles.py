@@ -67,6 +67,7 @@ HOPPER: Mapping[Pass, Mapping[int, tuple[Tile, Tile, Tile]]] = {
 # Blackwell's are not timed
 BLACKWELL: Mapping[Pass, Mapping[int, tuple[Tile, Tile, Tile]]] = {
     "forward": {
+        32: (Tile(128, 64, 8, 3), Tile(128, 64, 8, 3), Tile(128, 64, 8, 3)),
         64: (Tile(128, 128, 8, 3), Tile(128, 64, 8, 3), Tile(128, 64, 8, 3)),
         128: (Tile(128, 64, 8, 3), Tile(128, 64, 8, 3), Tile(64, 32, 8, 2)),
         256: (Tile(64, 64, 8, 2), Tile(64, 64, 8, 2), Tile(64, 32, 8, 2)),
@@ -131,7 +132,8 @@ def choose_tile(
     Raises:
         ValueError: no tile fits.
     """
-    tile = _table(capability)[kernel][max(64, width)][mask_kind]
+    tiles = _table(capability)[kernel]
+    tile = tiles.get(width, tiles[max(64, width)])[mask_kind]
     if rows:
         tile = packed_tile(kernel, width, itemsize, mask_kind, capability, rows)
     elif itemsize >= 4:
