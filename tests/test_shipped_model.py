@@ -76,6 +76,7 @@ def test_kernels_give_equal_videos() -> None:
     torch.testing.assert_close(sample("attention=sdpa", "steps=8"), reference, rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_triton_gives_the_same_video_under_its_interpreter(tmp_path: Path) -> None:
     script = (
         "import sys, torch; from videogen.config import build_pipeline, compose;"

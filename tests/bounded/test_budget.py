@@ -88,6 +88,7 @@ def test_less_memory_means_shorter_chunks_and_then_tiles(wan) -> None:
     assert plans[-1] == (128, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["encoding", "decoding"])
 def test_the_estimate_holds_at_another_size(task: str, wan) -> None:
     """Measured on 16x16 latents, right on 20x32: chunks of any length, tiles and all."""

@@ -185,6 +185,7 @@ assert torch.allclose(out, wanted, atol=1e-6)
 """
 
 
+@pytest.mark.slow
 def test_it_compiles_into_one_graph() -> None:
     told = subprocess.run([sys.executable, "-c", COMPILING], capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr
