@@ -66,6 +66,7 @@ print({type(module).__name__ for module in build_pipeline(config).denoiser.modul
     assert "ParallelBlock" in python("-c", script)
 
 
+@pytest.mark.slow
 def test_the_contract_tests_of_blocks_run_on_it(python: Run) -> None:
     contract = "tests/dit/test_block_contract.py"
     output = python("-m", "pytest", "-p", "no:cacheprovider", contract, "-k", "parallel")

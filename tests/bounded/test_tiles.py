@@ -112,6 +112,7 @@ def test_tiles_that_do_not_fit_are_refused(tile: int, overlap: int, message: str
         TiledVAE(convolutional, tile=tile, overlap=overlap)
 
 
+@pytest.mark.slow
 def test_the_shipped_model_in_tiles_is_within_45_decibel_of_the_whole() -> None:
     vae = videogen.pipeline("model=shapes").vae
     video = read_video(CLIPS[0], max_frames=17).frames[None]

@@ -44,6 +44,7 @@ def test_each_word_is_asked_for_its_own_phrase() -> None:
     assert len(told) == len(words)
 
 
+@pytest.mark.slow
 def test_it_is_learnt_in_a_few_hundred_steps() -> None:
     own = learner()
     optimizer = torch.optim.AdamW(own.modules.parameters(), lr=3e-3)
