@@ -1,7 +1,7 @@
 """All that there is to know of this card: the kernels' tests, then every benchmark of theirs, within a time.
 
     python benchmarks/on_gpu.py
-    python benchmarks/on_gpu.py --seconds 150 --copy /tmp/found --parts tiles attention tests
+    python benchmarks/on_gpu.py --seconds 150 --copy found --parts tiles attention tests
 
 Results go to benchmarks/results/*_cuda.{json,md,png}, the log of each part beside them in --copy, and a summary to the
 terminal. What the parts compile is compiled beforehand, in processes beside each other, while nothing is timed; a part

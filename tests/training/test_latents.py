@@ -14,6 +14,21 @@ from videogen.training.latents import LatentCache
 from videogen.training.settings import TrainSettings
 
 
+def test_processes_that_make_the_clips_change_none(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    vae = videogen.build("vae", "wavelet", latent_channels=4, base_channels=4, encoder_flow=4, num_res_blocks=1).eval()
+    found = []
+    for workers in (0, 2):
+        settings = TrainSettings(cached_clips=70, workers=workers, num_frames=[1], sizes=[[16, 16]])
+        LatentCache.open(tmp_path / str(workers), vae, videogen.build("data", "shapes"), settings)
+        texts = (tmp_path / str(workers) / "texts.json").read_text()
+        found.append((load_file(tmp_path / str(workers) / "latents.safetensors")["1x16x16"], texts))
+    (alone, said), (together, said_together) = found
+    assert len(alone) == 70
+    assert torch.equal(alone, together)
+    assert said == said_together
+
+
 def test_latents_are_kept_whichever_way_an_encoder_lays_them_out(tmp_path: Path) -> None:
     """At this size and width the encoder's last convolution gives its channels last, which a file can't hold."""
     torch.manual_seed(0)

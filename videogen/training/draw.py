@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Generator
+from torch import Generator, nn
 
 from videogen.training.settings import TrainSettings
 
@@ -21,6 +21,11 @@ class Shape(NamedTuple):
 def generator(seed: int, step: int) -> Generator:
     """The source of all randomness of one step."""
     return Generator().manual_seed(seed * 1_000_003 + step)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's weights are."""
+    return next(module.parameters()).device
 
 
 def generator_on(source: Generator, device: torch.device) -> Generator:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from videogen.checkpoints import write_folder
 from videogen.data import Dataset
-from videogen.training.draw import Shape, draw_shape, generator
+from videogen.training.draw import Shape, device_of, draw_shape, generator
 from videogen.training.settings import TrainSettings
 
 # clips of one shape that are encoded together
@@ -69,7 +69,7 @@ def _save(folder: Path, latents: dict[Shape, Tensor], texts: dict[Shape, list[st
 def _encode(vae: Any, dataset: Dataset, settings: TrainSettings) -> tuple[dict[Shape, Tensor], dict[Shape, list[str]]]:
     latents: dict[Shape, list[Tensor]] = defaultdict(list)
     texts: dict[Shape, list[str]] = defaultdict(list)
-    device = next(vae.parameters()).device
+    device = device_of(vae)
     chunks = DataLoader(_Chunks(dataset, settings), batch_size=None, num_workers=settings.workers)
     for shape, video, said in tqdm(chunks, desc="encoding clips", mininterval=10.0):
         mode = vae.encode(video.to(device)).mode()

@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 from videogen.data import Dataset
 from videogen.denoiser import Condition, null_features, text_condition
 from videogen.text import TextFeatures
-from videogen.training.draw import draw_shape, generator, generator_on
+from videogen.training.draw import device_of, draw_shape, generator, generator_on
 from videogen.training.known import draw_known
 from videogen.training.latents import LatentCache
 from videogen.training.settings import TrainSettings
@@ -222,11 +222,6 @@ class DenoiserLearner:
         with torch.no_grad():
             latents = self.vae.encode(torch.stack([clip.video for clip in clips]).to(self.device)).mode()
         return latents, [clip.text for clip in clips]
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """Where a module's weights are."""
-    return next(module.parameters()).device
 
 
 def _mean(values: Tensor, counted: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from videogen.checkpoints import newest, save_part, write_folder
 from videogen.data import Dataset
 from videogen.training.checks import check_settings
-from videogen.training.draw import generator
+from videogen.training.draw import device_of, generator
 from videogen.training.ema import EMA
 from videogen.training.learners import DenoiserLearner, Learner, VAELearner
 from videogen.training.log import RunLog
@@ -78,7 +78,7 @@ class Run:
         self.optimizer = Optimizer(self.modules, betas=(0.9, 0.98), **common)
         # a critic's opponent moves: it remembers less (the betas of VQGAN, arXiv 2012.09841)
         self.critics_optimizer = Optimizer(self.critics, betas=(0.5, 0.9), **common)
-        self.device = next(self.modules.parameters()).device.type
+        self.device = device_of(self.modules).type
         self.parameters = sum(p.numel() for p in self.optimizer.named.values())
         self.ema = EMA(self.modules, settings.ema)
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from videogen.training.discriminator import PatchDiscriminator, adaptive_weight, hinge_loss
+from videogen.training.draw import device_of
 from videogen.training.perceptual import PerceptualDistance, draw_frames
 from videogen.training.settings import TrainSettings
 from videogen.vae import Posterior
@@ -49,7 +50,7 @@ class VAELoss:
         )
         for module in (self.perceptual, self.discriminator):
             if module is not None:
-                module.to(last_layer(vae).device)
+                module.to(device_of(vae))
         self.critics = nn.ModuleDict({"discriminator": self.discriminator} if self.discriminator else {})
 
     def reconstruction(self, video: Tensor, decoded: Tensor, source: Generator) -> tuple[Tensor, dict[str, float]]:
